@@ -1,0 +1,81 @@
+"""The only place that wires: configuration in, Ray Serve applications out.
+
+This module must not import `annotations` from `__future__`: Ray Serve reads the builders' annotations at run time, and
+would hand them plain dicts.
+"""
+
+import os
+from typing import Any
+
+from ray import serve
+from ray.serve import Application, Deployment
+
+from deployments.bundles import BundleRef
+from deployments.model import ModelDeployment
+from deployments.preprocess import PreprocessDeployment
+from deployments.router import RouterDeployment
+from deployments.stages import MODEL
+from deployments.strategy import StrategyDeployment
+from serve_app.api import hash_key
+from serve_app.config import AppConfig, Auth, ModelAppConfig, Topology
+from serve_app.errors import ConfigError
+
+API_KEYS = "SIGNALGRAPH_API_KEYS"
+"""Environment variable: the keys that may ask, separated by commas."""
+
+_COMMON: dict[str, Any] = {
+    # A replica that refuses to start (a corrupt bundle, a failed parity check) would refuse again.
+    "max_constructor_retry_count": 1,
+    "graceful_shutdown_timeout_s": 10,
+    "health_check_period_s": 5,
+    "health_check_timeout_s": 10,
+    # Start the new replica before the old one stops.
+    "max_surge_percent": 100,
+}
+_ROUTER: dict[str, Any] = {
+    **_COMMON,
+    # Requests. Most of them wait in the batcher, whose own limit answers 503; these bounds only keep a flood out.
+    "max_ongoing_requests": 2048,
+    "max_queued_requests": 2048,
+    "backpressure_config": {"status_code": 429, "retry_after_s": 1},
+}
+_STAGE: dict[str, Any] = {
+    **_COMMON,
+    # Batches, not requests: each router keeps one in flight per bundle, so these hold for dozens of routers.
+    "max_ongoing_requests": 16,
+    "max_queued_requests": 64,
+}
+
+
+def _deploy(stage: type, name: str, options: dict[str, Any]) -> Deployment:
+    """Make a deployment of a plain class; the YAML's `deployments` section has the last word on its options."""
+    decorate = serve.deployment(name=name, **options)
+    return decorate(stage)
+
+
+def api_key_hashes(auth: Auth, environment: str | None) -> tuple[str, ...]:
+    """Return the hashes of the keys that may ask. Raises ConfigError when keys are needed and there are none."""
+    if auth is Auth.NONE:
+        return ()
+    keys = [key.strip() for key in (environment or "").split(",") if key.strip()]
+    if not keys:
+        raise ConfigError(f"router.auth is api_keys, but {API_KEYS} is empty; set it to the keys that may ask")
+    return tuple(hash_key(key) for key in keys)
+
+
+def build_app(config: AppConfig) -> Application:
+    """Build the application that answers HTTP: the router, and in the staged topology preprocess and strategy."""
+    bundles = {name: BundleRef.of(variant.bundle) for name, variant in config.variants.configured().items()}
+    hashes = api_key_hashes(config.router.auth, os.environ.get(API_KEYS))
+    router = _deploy(serve.ingress()(RouterDeployment), "router", _ROUTER)
+    if config.topology is not Topology.STAGED:
+        return router.bind(config, bundles, hashes)
+    refs = list(bundles.values())
+    preprocess = _deploy(PreprocessDeployment, "preprocess", _STAGE).bind(refs)
+    strategy = _deploy(StrategyDeployment, "strategy", _STAGE).bind(refs)
+    return router.bind(config, bundles, hashes, preprocess, strategy)
+
+
+def build_model(config: ModelAppConfig) -> Application:
+    """Build the application that serves the model of one variant."""
+    return _deploy(ModelDeployment, MODEL, _STAGE).bind(BundleRef.of(config.bundle), config.model)

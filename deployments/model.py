@@ -1,0 +1,26 @@
+"""The model stage of one variant as a deployment, an application of its own."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+from deployments.bundles import BundleRef
+from serve_app.config import ModelConfig
+from serve_app.parity import check_golden
+from serve_app.pipeline import Pipeline, local_stages
+from serve_app.types import PredictionBatch, WindowBatch
+
+
+class ModelDeployment:
+    """Turns windows into predictions. A replica that does not reproduce its golden cases never starts."""
+
+    def __init__(self, ref: BundleRef, config: ModelConfig) -> None:
+        bundle = ref.load()
+        stages = local_stages(bundle, config)
+        self._run = stages.model
+        # Ray Serve constructs replicas inside an event loop, in which another one may not run.
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(asyncio.run, check_golden(Pipeline(bundle, stages))).result()
+
+    async def run(self, batch: WindowBatch) -> PredictionBatch:
+        """See `serve_app.model.stage.Model.run`."""
+        return await self._run(batch)

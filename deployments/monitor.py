@@ -1,0 +1,106 @@
+"""The monitor: a named actor that hears of every answer, and the reporter in each router that tells it.
+
+Reporting is free for the caller: observations go into a bounded buffer, a background task pushes what has gathered,
+at most one push is outstanding, and what does not fit is dropped and counted.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from serve_app.config import MonitorConfig
+from serve_app.errors import StageUnavailable
+from serve_app.monitor import MonitorState, Observation
+
+# The version keeps routers of another release away from an actor whose messages they do not speak.
+ACTOR_NAME = "signalgraph-monitor-v1"
+NAMESPACE = "signalgraph"
+SNAPSHOT_TIMEOUT_S = 2.0
+
+log = logging.getLogger(__name__)
+
+
+class MonitorActor:
+    """Owns the rolling state. Asynchronous, so that it answers while routers push."""
+
+    def __init__(self, window: int) -> None:
+        self._state = MonitorState(window)
+
+    async def push(self, observations: Sequence[Observation], dropped: int) -> None:
+        """Take in what one router has gathered."""
+        self._state.add(observations, dropped)
+
+    async def snapshot(self) -> dict[str, Any]:
+        """Return what `GET /v1/monitor` answers."""
+        return self._state.snapshot()
+
+
+def monitor_actor(config: MonitorConfig) -> Any:
+    """Return the monitor's handle, creating the actor when there is none; it outlives the router that created it.
+
+    Untyped: Ray's type hints take the methods of an asynchronous actor for ones that never return.
+    """
+    options: dict[str, Any] = {
+        "name": ACTOR_NAME,
+        "namespace": NAMESPACE,
+        "lifetime": "detached",
+        "get_if_exists": True,
+        "max_restarts": -1,
+        "num_cpus": 0,
+    }
+    return ray.remote(**options)(MonitorActor).remote(config.window)
+
+
+class Reporter:
+    """Tells the monitor what one router answered, off the request path."""
+
+    def __init__(self, config: MonitorConfig) -> None:
+        self._config = config
+        self._buffer: deque[Observation] = deque(maxlen=config.max_buffered)
+        self._dropped = 0
+        self._actor: Any = None
+
+    def record(self, observations: Sequence[Observation]) -> None:
+        """Remember observations for the next push. Never waits, never raises."""
+        room = self._config.max_buffered - len(self._buffer)
+        self._dropped += max(0, len(observations) - room)
+        self._buffer.extend(observations)
+
+    async def push_forever(self) -> None:
+        """Push what has gathered, one push at a time, until cancelled."""
+        while True:
+            await asyncio.sleep(self._config.push_interval_ms / 1e3)
+            if self._buffer or self._dropped:
+                await self.push()
+
+    async def push(self) -> None:
+        """Push once. What the monitor did not take is counted as dropped: a push that failed may have arrived."""
+        observations, dropped = list(self._buffer), self._dropped
+        self._buffer.clear()
+        self._dropped = 0
+        try:
+            await self._monitor().push.remote(observations, dropped)
+        except RayError as error:
+            log.warning("the monitor did not take %d observations: %s", len(observations), type(error).__name__)
+            self._dropped += dropped + len(observations)
+            self._actor = None
+
+    async def snapshot(self) -> dict[str, Any]:
+        """Return the monitor's snapshot, with all that this router has answered in it. Raises StageUnavailable."""
+        try:
+            async with asyncio.timeout(SNAPSHOT_TIMEOUT_S):
+                await self.push()
+                snapshot: dict[str, Any] = await self._monitor().snapshot.remote()
+                return snapshot
+        except (RayError, TimeoutError) as error:
+            raise StageUnavailable(f"the monitor does not answer: {type(error).__name__}; try again") from error
+
+    def _monitor(self) -> Any:
+        if self._actor is None:
+            self._actor = monitor_actor(self._config)
+        return self._actor

@@ -1,0 +1,95 @@
+"""The router: the ingress deployment. It alone gathers batches, calls the stages in turn and answers HTTP."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from ray.serve.handle import DeploymentHandle
+
+from deployments.batching import Batcher, Limits
+from deployments.bundles import BundleRef
+from deployments.monitor import Reporter
+from deployments.stages import StageHandles, make_stages
+from serve_app.api import Front, create_api
+from serve_app.config import AppConfig, RouterConfig, VariantConfig
+from serve_app.documentation import examples_of
+from serve_app.parity import golden_requests
+from serve_app.pipeline import Pipeline
+from serve_app.router import Assignment
+from serve_app.service import Lane, SignalService
+from serve_app.strategy import HoldingUnit
+from serve_app.types import VariantName
+
+PROVE_INTERVAL_S = 0.5
+
+log = logging.getLogger(__name__)
+
+
+def _lane(pipeline: Pipeline, variant: VariantConfig, router: RouterConfig) -> Lane:
+    """Give one variant a batcher, a queue and a deadline of its own."""
+    limits = Limits(
+        max_batch_size=router.batching.max_batch_size,
+        max_in_flight=router.batching.max_in_flight,
+        max_queued_rows=variant.max_queued_rows,
+        deadline_s=variant.deadline_ms / 1e3,
+    )
+    return Lane(pipeline, Batcher(pipeline.run, pipeline.abstain, limits).submit)
+
+
+class RouterDeployment:
+    """Holds the signal service and serves its API. The two handles are given in the staged topology only."""
+
+    def __init__(
+        self,
+        config: AppConfig,
+        bundles: Mapping[VariantName, BundleRef],
+        api_key_hashes: Collection[str],
+        preprocess: DeploymentHandle[Any] | None = None,
+        strategy: DeploymentHandle[Any] | None = None,
+    ) -> None:
+        self._config = config
+        self._api_key_hashes = api_key_hashes
+        handles = StageHandles(preprocess, strategy) if preprocess and strategy else None
+        lanes = {}
+        for name, variant in config.variants.configured().items():
+            bundle = bundles[name].load()
+            lanes[name] = _lane(Pipeline(bundle, make_stages(config, name, bundle, handles)), variant, config.router)
+        assignment = config.router.assignment
+        self._service = SignalService(lanes, Assignment(assignment.candidate_share, assignment.salt, assignment.pins))
+        self._reporter = Reporter(config.monitor)
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        """Return the application that Ray Serve shall serve, once the replica is constructed."""
+        pipeline = self._service.production
+        bundle = pipeline.bundle
+        unit = HoldingUnit(bundle.config.strategy.holding_unit)
+        return create_api(
+            Front(
+                service=self._service,
+                config=self._config.router,
+                feature_list=bundle.config.feature_list,
+                examples=examples_of(golden_requests(bundle.golden, pipeline.feature_set, unit)),
+                record=self._reporter.record,
+                monitor=self._reporter.snapshot,
+                api_key_hashes=self._api_key_hashes,
+                lifespan=self._lifespan,
+            )
+        )
+
+    @asynccontextmanager
+    async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
+        """Run the background work for as long as the replica serves."""
+        tasks = [asyncio.create_task(self._prove()), asyncio.create_task(self._reporter.push_forever())]
+        yield
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _prove(self) -> None:
+        """Reproduce the golden cases through the stages, again and again until all variants have."""
+        while not await self._service.prove():
+            log.warning("not ready: %s", self._service.readiness())
+            await asyncio.sleep(PROVE_INTERVAL_S)

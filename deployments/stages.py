@@ -1,0 +1,41 @@
+"""Where each stage of a variant runs: in this process, or behind a handle. The topology, as the router sees it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+
+from deployments.remote import RemoteStage
+from serve_app.config import AppConfig, Topology
+from serve_app.model import Bundle
+from serve_app.pipeline import Stages, local_stages, stages_of
+from serve_app.types import VariantName
+
+MODEL = "model"
+
+
+def model_application(variant: VariantName) -> str:
+    """Return the name of the application that serves a variant's model."""
+    return f"{MODEL}-{variant}"
+
+
+@dataclass(frozen=True, slots=True)
+class StageHandles:
+    """The stages that both variants share, where they are deployments of their own."""
+
+    preprocess: DeploymentHandle[Any]
+    strategy: DeploymentHandle[Any]
+
+
+def make_stages(config: AppConfig, variant: VariantName, bundle: Bundle, handles: StageHandles | None) -> Stages:
+    """Return the stages of one bundle, wherever the topology puts them."""
+    if config.topology is Topology.FUSED:
+        return local_stages(bundle, config.model)
+    application = model_application(variant)
+    model = RemoteStage(application, lambda: serve.get_deployment_handle(MODEL, application))
+    if handles is None:
+        return stages_of(bundle, model.run)
+    preprocess = RemoteStage("preprocess", lambda: handles.preprocess)
+    strategy = RemoteStage("strategy", lambda: handles.strategy)
+    return Stages(preprocess.run, model.run, strategy.run)

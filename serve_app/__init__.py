@@ -1,0 +1,1 @@
+"""SignalGraph: trading-signal neural networks in production. This package never imports Ray; `deployments` does."""

@@ -1,0 +1,143 @@
+"""Settings: strict, frozen, one section a stage. The same YAML file is a Ray Serve config; these are its `args`."""
+
+from enum import StrEnum
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from serve_app.errors import ConfigError
+from serve_app.types import VariantName
+
+SectionT = TypeVar("SectionT", bound="Section")
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """A part of a configuration file: unknown keys are errors, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Topology(StrEnum):
+    """Where the stages run."""
+
+    STAGED = "staged"
+    """Every stage is a deployment of its own."""
+    MODEL_REMOTE = "model_remote"
+    """Preprocess and strategy inside the router, the models on their own (GPU) replicas."""
+    FUSED = "fused"
+    """All stages in the router's process."""
+
+
+class Auth(StrEnum):
+    """Who may ask."""
+
+    NONE = "none"
+    API_KEYS = "api_keys"
+    """A key of the environment variable SIGNALGRAPH_API_KEYS as `Authorization: Bearer <key>`."""
+
+
+class VariantConfig(Section):
+    """One model, with limits of its own, so that a slow one cannot starve the other."""
+
+    bundle: str
+    """Folder of the bundle, relative to where the graph is started."""
+    deadline_ms: float = Field(default=2000, gt=0)
+    """A request that this variant has not answered by then is answered with an abstention."""
+    max_queued_rows: int = Field(default=1024, gt=0)
+    """Rows that may wait in one router; more are refused with 503 and Retry-After."""
+
+
+class Variants(Section):
+    """The two models that serve at once."""
+
+    production: VariantConfig
+    candidate: VariantConfig | None = None
+
+    def configured(self) -> dict[VariantName, VariantConfig]:
+        """Return the variants that are there, production first."""
+        both = {VariantName.PRODUCTION: self.production, VariantName.CANDIDATE: self.candidate}
+        return {name: variant for name, variant in both.items() if variant is not None}
+
+
+class AssignmentConfig(Section):
+    """Which symbols the candidate answers."""
+
+    candidate_share: Share = 0.0
+    salt: str = "signalgraph"
+    """Change it to draw other symbols; the same salt gives the same symbols for ever."""
+    pins: dict[str, VariantName] = Field(default_factory=dict)
+    """Symbols that go to a variant whatever the share."""
+
+
+class BatchingConfig(Section):
+    """How a router gathers requests, per bundle."""
+
+    max_batch_size: int = Field(default=64, gt=0)
+    max_in_flight: int = Field(default=1, gt=0)
+    """Batches that may be downstream at once; one was best on every machine measured."""
+
+
+class RouterConfig(Section):
+    """The ingress: who may ask, how much, and how requests are spread and gathered."""
+
+    auth: Auth = Auth.NONE
+    max_body_bytes: int = Field(default=8 * 2**20, gt=0)
+    max_bars: int = Field(default=10_000, gt=0)
+    """Bars, or rows of features, in one request."""
+    max_batch_requests: int = Field(default=1000, gt=0)
+    """Requests in one call of /v1/signals:batch."""
+    assignment: AssignmentConfig = AssignmentConfig()
+    batching: BatchingConfig = BatchingConfig()
+
+
+class ModelConfig(Section):
+    """How a model runs."""
+
+    threads: int = Field(default=1, gt=0)
+    """Torch threads in one process."""
+
+
+class MonitorConfig(Section):
+    """What the monitor keeps."""
+
+    window: int = Field(default=10_000, gt=0)
+    """Latest answers per variant, over which latency percentiles are taken."""
+    push_interval_ms: float = Field(default=250, gt=0)
+    max_buffered: int = Field(default=50_000, gt=0)
+    """Observations a router holds back while the monitor is away; older ones are dropped and counted."""
+
+
+class AppConfig(Section):
+    """The `args` of the application that answers HTTP (`deployments.graph:build_app`)."""
+
+    topology: Topology = Topology.STAGED
+    variants: Variants
+    router: RouterConfig = RouterConfig()
+    model: ModelConfig = ModelConfig()
+    monitor: MonitorConfig = MonitorConfig()
+
+    @model_validator(mode="after")
+    def _candidate_is_there_when_used(self) -> "AppConfig":
+        assignment = self.router.assignment
+        used = assignment.candidate_share > 0 or VariantName.CANDIDATE in assignment.pins.values()
+        if used and self.variants.candidate is None:
+            raise ValueError("router.assignment sends symbols to the candidate, but variants.candidate is not set")
+        return self
+
+
+class ModelAppConfig(Section):
+    """The `args` of an application that serves one variant's model (`deployments.graph:build_model`)."""
+
+    variant: VariantName
+    bundle: str
+    model: ModelConfig = ModelConfig()
+
+
+def parse_section(section: type[SectionT], document: dict[str, Any], where: str) -> SectionT:
+    """Validate part of a configuration file. Raises ConfigError that names every wrong key."""
+    try:
+        return section.model_validate(document)
+    except ValidationError as error:
+        lines = [f"{where}.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        raise ConfigError("; ".join(lines)) from error

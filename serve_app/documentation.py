@@ -1,0 +1,84 @@
+"""What `/docs` shows beyond the routes: request schemas of the raw routes, and examples made from a golden case."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from fastapi import FastAPI
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from serve_app.types import Bars, SignalRequest
+
+_REF = "#/components/schemas/{model}"
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """Bodies that can be sent as they stand, by name."""
+
+    signals: Mapping[str, Any]
+    batch: Mapping[str, Any]
+    predict: Mapping[str, Any]
+
+
+def bars_as_columns(bars: Bars) -> dict[str, list[Any]]:
+    """Return bars as JSON columns, leaving out optional ones that were not given."""
+    times = [f"{time}Z" for time in np.datetime_as_string(bars.timestamp, unit="s").tolist()]
+    given = {name: values.tolist() for name, values in bars.columns.items() if not np.isnan(values).any()}
+    return {"timestamp": times, **given}
+
+
+def bars_as_rows(bars: Bars) -> list[dict[str, Any]]:
+    """Return bars as JSON rows."""
+    columns = bars_as_columns(bars)
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def examples_of(requests: Sequence[SignalRequest]) -> Examples:
+    """Make examples from requests with bars, such as a bundle's golden cases."""
+    columns = [
+        {"symbol": request.symbol, "bars": bars_as_columns(request.history)}
+        for request in requests
+        if isinstance(request.history, Bars)
+    ]
+    rows = [
+        {"symbol": request.symbol, "historical_data": bars_as_rows(request.history)}
+        for request in requests
+        if isinstance(request.history, Bars)
+    ]
+    long = {**columns[0], "position": {"status": "LONG", "time_in_position_hours": 9600, "time_in_position_bars": 400}}
+    return Examples(
+        signals={"bars as columns": columns[0], "a position held for long": long},
+        batch={"two symbols": {"requests": columns[:2]}},
+        predict={"bars": rows[0]},
+    )
+
+
+def request_body(model: type[BaseModel], examples: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the OpenAPI part that documents a route which reads its raw body."""
+    content = {
+        "schema": {"$ref": _REF.format(model=model.__name__)},
+        "examples": {name: {"value": value} for name, value in examples.items()},
+    }
+    return {"requestBody": {"required": True, "content": {"application/json": content}}}
+
+
+def describe(api: FastAPI, bodies: Sequence[type[BaseModel]], with_keys: bool) -> None:
+    """Add the schemas of raw request bodies, and the bearer scheme where keys are needed, to the OpenAPI document."""
+    generate = api.openapi
+
+    def openapi() -> dict[str, Any]:
+        if api.openapi_schema is None:
+            document = generate()
+            _, definitions = models_json_schema([(body, "validation") for body in bodies], ref_template=_REF)
+            components = document.setdefault("components", {})
+            components.setdefault("schemas", {}).update(definitions["$defs"])
+            if with_keys:
+                components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+                document["security"] = [{"key": []}]
+        assert api.openapi_schema is not None  # noqa: S101  `generate` keeps what it made
+        return api.openapi_schema
+
+    api.openapi = openapi  # type: ignore[method-assign]

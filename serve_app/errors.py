@@ -1,0 +1,191 @@
+"""Every error a caller can meet, with its HTTP status on the class.
+
+* ServeAppError                    500 internal
+  + MalformedRequest               400 malformed
+  + Unauthorized                   401 unauthorized
+  + NotFound                       404 not_found
+  + PayloadTooLarge                413 too_large
+  + UnusableRequest                422
+    - UnknownSymbol                unknown_symbol
+    - MissingColumns               missing_columns
+    - UnknownColumns               unknown_columns
+    - WrongType                    wrong_type
+    - TooFewBars                   too_few_bars
+    - TooManyMissing               too_many_missing
+    - NonFinite                    non_finite
+    - UnsortedTimestamps           unsorted_timestamps
+    - DuplicateTimestamps          duplicate_timestamps
+    - InvalidBar                   invalid_bar
+    - InvalidPosition              invalid_position
+  + Overloaded                     503 overloaded (Retry-After)
+  + StageFailed                    503 model_unavailable: a stage could not answer a batch; becomes an abstention
+    - StageUnavailable             nobody is there to answer, whatever the batch
+  + ConfigError                    a configuration file is wrong
+  + BundleError                    a bundle cannot be used
+    - BundleNotFound
+    - BundleCorrupt                a file is missing, added or changed
+    - DigestMismatch               a stage was asked for a bundle that it does not hold
+    - ParityError                  serving does not reproduce the golden cases
+
+Errors cross process boundaries: the message is in `args` and the rest in `__dict__`, so they survive pickling.
+"""
+
+from typing import Any, ClassVar
+
+
+class ServeAppError(Exception):
+    """Base of the tree: a message that says what is wrong and what to do, and machine-readable detail."""
+
+    status_code: ClassVar[int] = 500
+    code: ClassVar[str] = "internal"
+
+    def __init__(self, message: str, **detail: Any) -> None:
+        super().__init__(message)
+        self.detail = detail
+
+
+class MalformedRequest(ServeAppError):
+    """The body is not JSON, or not of the documented structure."""
+
+    status_code = 400
+    code = "malformed"
+
+
+class Unauthorized(ServeAppError):
+    """No valid API key came with the request."""
+
+    status_code = 401
+    code = "unauthorized"
+
+
+class NotFound(ServeAppError):
+    """No such thing."""
+
+    status_code = 404
+    code = "not_found"
+
+
+class PayloadTooLarge(ServeAppError):
+    """The body, the history or the batch is larger than the server takes."""
+
+    status_code = 413
+    code = "too_large"
+
+
+class UnusableRequest(ServeAppError):
+    """Well formed, but no signal can be computed from it."""
+
+    status_code = 422
+    code = "unusable"
+
+
+class UnknownSymbol(UnusableRequest):
+    """The model never saw this symbol; it has no embedding of its own."""
+
+    code = "unknown_symbol"
+
+
+class MissingColumns(UnusableRequest):
+    """A required column is absent."""
+
+    code = "missing_columns"
+
+
+class UnknownColumns(UnusableRequest):
+    """A column that the bundle does not know, most likely misspelt."""
+
+    code = "unknown_columns"
+
+
+class WrongType(UnusableRequest):
+    """A value is of the wrong type."""
+
+    code = "wrong_type"
+
+
+class TooFewBars(UnusableRequest):
+    """The history is shorter than the features' memory."""
+
+    code = "too_few_bars"
+
+
+class TooManyMissing(UnusableRequest):
+    """More of the window is missing than the bundle's NaN policy allows, or it starts with a gap."""
+
+    code = "too_many_missing"
+
+
+class NonFinite(UnusableRequest):
+    """A number is missing, NaN or infinite where a finite one is needed."""
+
+    code = "non_finite"
+
+
+class UnsortedTimestamps(UnusableRequest):
+    """Bars are not in ascending order of time."""
+
+    code = "unsorted_timestamps"
+
+
+class DuplicateTimestamps(UnusableRequest):
+    """Two bars carry one timestamp."""
+
+    code = "duplicate_timestamps"
+
+
+class InvalidBar(UnusableRequest):
+    """Price ≤ 0, negative volume, high < low, or open or close outside [low, high]."""
+
+    code = "invalid_bar"
+
+
+class InvalidPosition(UnusableRequest):
+    """The position's status or holding time cannot be used."""
+
+    code = "invalid_position"
+
+
+class Overloaded(ServeAppError):
+    """The queue of this variant is full; try again after `retry_after_s`."""
+
+    status_code = 503
+    code = "overloaded"
+
+
+class StageFailed(ServeAppError):
+    """A stage of the graph could not answer. Never a probability: the router turns it into an abstention."""
+
+    status_code = 503
+    code = "model_unavailable"
+
+
+class StageUnavailable(StageFailed):
+    """No replica of a stage answers, so there is no point in trying the batch in parts."""
+
+
+class ConfigError(ServeAppError):
+    """A configuration file is wrong; the message names the key."""
+
+    code = "config"
+
+
+class BundleError(ServeAppError):
+    """A bundle cannot be used."""
+
+    code = "bundle"
+
+
+class BundleNotFound(BundleError):
+    """There is no bundle at this path."""
+
+
+class BundleCorrupt(BundleError):
+    """A file of the bundle is missing, added or changed; the message names it."""
+
+
+class DigestMismatch(BundleError):
+    """A batch names a bundle that this stage does not hold."""
+
+
+class ParityError(BundleError):
+    """Serving does not reproduce a golden case; the message names the first stage and feature that differ."""

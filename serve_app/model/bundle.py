@@ -1,0 +1,233 @@
+"""The bundle: one immutable folder with all that a decision depends on, named by the digest of its manifest.
+
+Nothing here unpickles: weights are safetensors, arrays are npz without objects, the rest is JSON.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from serve_app.config import Section
+from serve_app.errors import BundleCorrupt, BundleNotFound, UnknownSymbol
+from serve_app.model.golden import Golden
+from serve_app.types import FloatArray
+
+FORMAT_VERSION: Literal[1] = 1
+MANIFEST = "manifest.json"
+WEIGHTS = "model.safetensors"
+SCALER = "scaler.json"
+MAPPING = "asset_id_mapping.json"
+CONFIG = "config.json"
+METADATA = "metadata.json"
+GOLDEN = "golden.npz"
+FILES = (WEIGHTS, SCALER, MAPPING, CONFIG, METADATA, GOLDEN)
+
+Dimension = int | float | bool | Sequence[int]
+"""Of an architecture: a width, a rate, a switch, or one number a layer."""
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+@pydantic_dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
+class LabelDefinition:
+    """Triple barrier (López de Prado 2018, chapter 3): a profit target, a stop and a time limit.
+
+    Targets are fractions of the entry price. `next_open`: a decision after the close of bar t is filled at the open of
+    bar t + 1. The label is 1 if the price reaches the target before the stop within `horizon_bars` bars from there; a
+    bar that touches both counts as the stop. Raises pydantic's ValidationError for values that no trade can have.
+    """
+
+    profit_target: float = Field(gt=0)
+    stop_loss: float = Field(gt=0, lt=1)
+    horizon_bars: int = Field(gt=0)
+    entry: Literal["next_open"] = "next_open"
+
+
+class StrategyThresholds(Section):
+    """Entry and exit rules of the strategy stage."""
+
+    signal_threshold: float = Field(ge=0, le=1)
+    exit_threshold: float | None = Field(default=None, ge=0, le=1)
+    max_holding_period: float = Field(gt=0)
+    holding_unit: Literal["hours", "bars"]
+
+
+class BundleConfig(Section):
+    """`config.json`: everything but numbers that serving needs."""
+
+    model_version: str = Field(pattern=r"^v\d+\.\d+$")
+    architecture: str
+    dimensions: dict[str, Dimension]
+    head: Literal["logit"] = "logit"
+    """Logits out, shape (B,); their sigmoid is the probability of label 1, for which the strategy buys."""
+    feature_set: str
+    feature_list: tuple[str, ...]
+    lookback_window: int = Field(gt=0)
+    bar_interval_s: float = Field(gt=0)
+    nan_policy: Literal["ffill"] = "ffill"
+    exogenous: dict[str, float]
+    bars_needed: int = Field(gt=0)
+    strategy: StrategyThresholds
+    label: LabelDefinition
+
+    @property
+    def bar_interval(self) -> timedelta:
+        """Time from one bar to the next."""
+        return timedelta(seconds=self.bar_interval_s)
+
+
+class ScalerFile(Section):
+    """`scaler.json`: standard scaling fitted on the training period, one entry a feature."""
+
+    kind: Literal["standard"] = "standard"
+    mean: list[float]
+    scale: list[float]
+
+
+class MappingFile(Section):
+    """`asset_id_mapping.json`."""
+
+    symbol_to_id: dict[str, int]
+
+
+class ManifestEntry(Section):
+    """What one file of the bundle must be."""
+
+    sha256: str
+    bytes: int
+
+
+class Manifest(Section):
+    """`manifest.json`."""
+
+    format_version: Literal[1]
+    files: dict[str, ManifestEntry]
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A verified bundle. Weights are kept as arrays, so that this module needs no torch."""
+
+    path: Path
+    digest: str
+    config: BundleConfig
+    scaler: ScalerFile
+    symbol_to_id: Mapping[str, int]
+    metadata: Mapping[str, Any]
+    weights: Mapping[str, FloatArray]
+    golden: Golden
+
+    @property
+    def version(self) -> str:
+        """The version that answers name, such as v1.0."""
+        return self.config.model_version
+
+    def asset_id(self, symbol: str) -> int:
+        """Return the embedding row of a symbol. Raises UnknownSymbol: never another symbol's embedding."""
+        if symbol not in self.symbol_to_id:
+            known = sorted(self.symbol_to_id)
+            raise UnknownSymbol(
+                f"model {self.version} was not trained on {symbol!r}; it knows {', '.join(known)}", known=known
+            )
+        return self.symbol_to_id[symbol]
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _parse(model: type[ModelT], content: bytes, path: Path) -> ModelT:
+    try:
+        return TypeAdapter(model).validate_json(content)
+    except ValidationError as error:
+        raise BundleCorrupt(f"{path}: {error}") from error
+
+
+def _read(folder: Path, name: str, entry: ManifestEntry) -> bytes:
+    """Read one file and hold it against the manifest, so that what was checked is what is used."""
+    path = folder / name
+    if path.is_symlink() or not path.is_file():
+        raise BundleCorrupt(f"{path} is missing or not a plain file; restore the bundle from where it was built")
+    if path.stat().st_size != entry.bytes:
+        raise BundleCorrupt(f"{path} has {path.stat().st_size} bytes, the manifest says {entry.bytes}")
+    content = path.read_bytes()
+    if _digest(content) != entry.sha256:
+        raise BundleCorrupt(f"{path} was changed since the bundle was built: its SHA-256 is not the one in {MANIFEST}")
+    return content
+
+
+def _read_manifest(folder: Path) -> tuple[str, Manifest]:
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise BundleNotFound(f"no bundle at {folder}: there is no {MANIFEST}")
+    content = path.read_bytes()
+    manifest = _parse(Manifest, content, path)
+    # The digest of a manifest is the bundle's name; a manifest in any other spelling is not one that we wrote.
+    if content != _json(manifest.model_dump()):
+        raise BundleCorrupt(f"{path} was changed: it is not in canonical form")
+    if set(manifest.files) != set(FILES):
+        raise BundleCorrupt(f"{path} lists {sorted(manifest.files)}, a bundle has {sorted(FILES)}")
+    extra = {entry.name for entry in folder.iterdir()} - set(FILES) - {MANIFEST}
+    if extra:
+        raise BundleCorrupt(f"{folder} holds files that the manifest does not list: {', '.join(sorted(extra))}")
+    return f"sha256:{_digest(content)}", manifest
+
+
+def load_bundle(path: str | Path) -> Bundle:
+    """Read a bundle and verify every file of it.
+
+    Raises BundleNotFound, or BundleCorrupt that names the file.
+    """
+    folder = Path(path).resolve()
+    digest, manifest = _read_manifest(folder)
+    content = {name: _read(folder, name, entry) for name, entry in manifest.files.items()}
+    try:
+        weights = load_tensors(content[WEIGHTS])
+    except SafetensorError as error:
+        raise BundleCorrupt(f"{folder / WEIGHTS}: {error}") from error
+    return Bundle(
+        path=folder,
+        digest=digest,
+        config=_parse(BundleConfig, content[CONFIG], folder / CONFIG),
+        scaler=_parse(ScalerFile, content[SCALER], folder / SCALER),
+        symbol_to_id=_parse(MappingFile, content[MAPPING], folder / MAPPING).symbol_to_id,
+        metadata=json.loads(content[METADATA]),
+        weights=weights,
+        golden=Golden.from_bytes(content[GOLDEN]),
+    )
+
+
+def write_bundle(bundle: Bundle) -> Bundle:
+    """Write a bundle into its folder and return it as read back, with its digest.
+
+    Raises FileExistsError when the folder is there already: a bundle never changes.
+    """
+    content = {
+        WEIGHTS: save_tensors({name: np.ascontiguousarray(values) for name, values in bundle.weights.items()}),
+        SCALER: _json(bundle.scaler.model_dump()),
+        MAPPING: _json(MappingFile(symbol_to_id=dict(bundle.symbol_to_id)).model_dump()),
+        CONFIG: _json(bundle.config.model_dump(mode="json")),
+        METADATA: _json(bundle.metadata),
+        GOLDEN: bundle.golden.to_bytes(),
+    }
+    entries = {name: ManifestEntry(sha256=_digest(data), bytes=len(data)) for name, data in content.items()}
+    manifest = Manifest(format_version=FORMAT_VERSION, files=entries)
+    bundle.path.mkdir(parents=True)
+    for name, data in {**content, MANIFEST: _json(manifest.model_dump())}.items():
+        (bundle.path / name).write_bytes(data)
+    return load_bundle(bundle.path)

@@ -1,0 +1,44 @@
+"""The model stage: a batch of windows → a batch of predictions, one forward pass for all of them."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+
+from serve_app.errors import StageFailed
+from serve_app.model.architectures import build_architecture
+from serve_app.model.bundle import Bundle
+from serve_app.types import Float32Array, PredictionBatch, WindowBatch
+
+
+class Model:
+    """One bundle's network, in FP32, on CUDA when it is there."""
+
+    def __init__(self, bundle: Bundle, threads: int = 1) -> None:
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        # One thread of ours and a fixed number of torch's: the event loop stays free, batches do not fight for cores.
+        self._executor = ThreadPoolExecutor(1, "model", initializer=torch.set_num_threads, initargs=(threads,))
+        module = build_architecture(bundle.config.architecture, bundle.config.dimensions)
+        module.load_state_dict({name: torch.from_numpy(values.copy()) for name, values in bundle.weights.items()})
+        self._module = module.to(self.device).eval()
+
+    def forward(self, batch: WindowBatch) -> Float32Array:
+        """Return the logits (B,) of windows (B, L, F). Blocks."""
+        with torch.inference_mode():
+            # Copies: arrays that came over a hop are read-only, which torch tensors cannot be.
+            windows = torch.tensor(batch.windows, device=self.device)
+            logits = self._module(windows, torch.tensor(batch.asset_ids, device=self.device))
+        result: Float32Array = logits.cpu().numpy()
+        return result
+
+    def predict(self, batch: WindowBatch) -> PredictionBatch:
+        """Return logits and probabilities. Blocks. Raises StageFailed when a logit is not finite."""
+        logits = self.forward(batch)
+        if not np.isfinite(logits).all():
+            raise StageFailed("the model returned a logit that is not finite")
+        return PredictionBatch(batch.digest, logits, 1 / (1 + np.exp(-logits.astype(np.float64))))
+
+    async def run(self, batch: WindowBatch) -> PredictionBatch:
+        """Do what `predict` does, in the model's own thread: torch never runs on the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self.predict, batch)

@@ -1,0 +1,71 @@
+"""Parity: serving must reproduce the golden cases of a bundle, stage by stage, through the code that serves."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serve_app.errors import ParityError
+from serve_app.model import Golden
+from serve_app.pipeline import Pipeline
+from serve_app.preprocess import FeatureSet
+from serve_app.strategy import HoldingUnit
+from serve_app.types import Bars, Position, PositionBatch, PositionStatus, SignalRequest
+
+WINDOW_TOLERANCE = 1e-5
+"""Of scaled features: what another machine's arithmetic may change."""
+LOGIT_TOLERANCE = 1e-4
+PROBABILITY_TOLERANCE = 1e-5
+
+
+def golden_requests(golden: Golden, feature_set: FeatureSet, unit: HoldingUnit) -> list[SignalRequest]:
+    """Return the golden cases as the requests that a client would have sent."""
+
+    def request(case: int) -> SignalRequest:
+        columns = dict(zip(feature_set.columns, golden.bars[case].T, strict=True))
+        status = PositionStatus.LONG if golden.is_long[case] else PositionStatus.FLAT
+        held = float(golden.held[case])
+        in_bars = unit is HoldingUnit.BARS
+        position = Position(status, None if in_bars else held, held if in_bars else None)
+        return SignalRequest(str(golden.symbols[case]), Bars(golden.timestamps[case], columns), position)
+
+    return [request(case) for case in range(len(golden))]
+
+
+def _compare(what: str, got: NDArray[np.generic], expected: NDArray[np.generic], tolerance: float) -> None:
+    off = np.flatnonzero(~np.isclose(got, expected, rtol=0, atol=tolerance))
+    if len(off):
+        case = int(off[0])
+        raise ParityError(f"golden case {case}: {what} is {got[case]}, the bundle says {expected[case]}", case=case)
+
+
+def _compare_windows(got: NDArray[np.float32], expected: NDArray[np.float32], features: Sequence[str]) -> None:
+    off = np.argwhere(~np.isclose(got, expected, rtol=0, atol=WINDOW_TOLERANCE))
+    if len(off):
+        case, row, column = map(int, off[0])
+        raise ParityError(
+            f"golden case {case}: feature {features[column]} in row {row} is {got[case, row, column]} scaled,"
+            f" the bundle says {expected[case, row, column]}",
+            case=case,
+            feature=features[column],
+        )
+
+
+async def check_golden(pipeline: Pipeline) -> None:
+    """Run the golden cases through the stages of `pipeline`, one stage after the other.
+
+    Raises ParityError that names the first case, stage and feature that differ, and whatever a stage raises.
+    """
+    golden, config, stages = pipeline.bundle.golden, pipeline.bundle.config, pipeline.stages
+    requests = golden_requests(golden, pipeline.feature_set, HoldingUnit(config.strategy.holding_unit))
+    rows = [pipeline.row(request) for request in requests]
+    windows = await stages.preprocess(pipeline.stack(rows))
+    _compare_windows(windows.windows, golden.windows, config.feature_list)
+    predictions = await stages.model(windows)
+    _compare("logit", predictions.logits, golden.logits, LOGIT_TOLERANCE)
+    _compare("probability", predictions.probabilities, golden.probabilities, PROBABILITY_TOLERANCE)
+    positions = PositionBatch(windows.digest, predictions.probabilities, golden.is_long, golden.held)
+    actions = await stages.strategy(positions)
+    for case, (got, expected) in enumerate(zip(actions.actions, golden.actions.tolist(), strict=True)):
+        if got != expected:
+            raise ParityError(f"golden case {case}: the action is {got}, the bundle says {expected}", case=case)

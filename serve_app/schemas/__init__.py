@@ -1,0 +1,33 @@
+"""HTTP bodies: JSON in → `SignalRequest`, decisions → JSON out."""
+
+from serve_app.schemas.bodies import (
+    BatchAnswer,
+    BatchBody,
+    DecisionBody,
+    ErrorBody,
+    PredictAnswer,
+    PredictBody,
+    SignalBody,
+)
+from serve_app.schemas.decode import Limits, parse_batch, parse_json, parse_predict, parse_signal, what_can_be_read
+from serve_app.schemas.encode import decision_document, encode, error_document, predict_document
+
+__all__ = [
+    "BatchAnswer",
+    "BatchBody",
+    "DecisionBody",
+    "ErrorBody",
+    "Limits",
+    "PredictAnswer",
+    "PredictBody",
+    "SignalBody",
+    "decision_document",
+    "encode",
+    "error_document",
+    "parse_batch",
+    "parse_json",
+    "parse_predict",
+    "parse_signal",
+    "predict_document",
+    "what_can_be_read",
+]

@@ -1,0 +1,101 @@
+"""The bodies of the API as pydantic models: they fix the outer structure of requests and document both directions."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from serve_app.types import Status
+
+Rows = Annotated[list[dict[str, Any]], Field(description="one object a bar, oldest first")]
+Columns = Annotated[dict[str, list[Any]], Field(description="one array a column, oldest bar first")]
+
+
+class Body(BaseModel):
+    """A request body: unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class PositionBody(Body):
+    """What the client holds. A LONG position says for how long it has been held."""
+
+    status: str = Field(default="FLAT", examples=["FLAT", "LONG"])
+    time_in_position_hours: float | None = Field(default=None, description="by the clock")
+    time_in_position_bars: float | None = Field(default=None, description="in bars; what bundles that hold in bars use")
+
+
+class FeaturesBody(Body):
+    """Unscaled features that the client computed, rows oldest first; null where a value is missing."""
+
+    columns: list[str]
+    rows: list[list[Any]]
+    timestamp: str | None = Field(default=None, description="of the last row: ISO 8601 with a time zone")
+
+
+class SignalBody(Body):
+    """`POST /v1/signals`: a symbol with either its bars or its features."""
+
+    symbol: str = Field(min_length=1, max_length=64)
+    bars: Rows | Columns | None = Field(
+        default=None,
+        description="timestamp (ISO 8601 with a time zone), open, high, low, close, volume and optionally vwap and"
+        " exogenous columns, as rows or as columns",
+    )
+    features: FeaturesBody | None = None
+    position: PositionBody | None = None
+
+
+class BatchBody(Body):
+    """`POST /v1/signals:batch`."""
+
+    requests: list[Any] = Field(description="signal requests, as in POST /v1/signals")
+
+
+class PredictBody(Body):
+    """`POST /predict`: raw bars, unless each row carries every feature column of the model."""
+
+    symbol: str = Field(min_length=1, max_length=64)
+    historical_data: list[dict[str, Any]]
+    position: PositionBody | None = None
+
+
+class DecisionBody(BaseModel):
+    """A decision. An abstention has status `abstain`, a reason, no probability, and an action that needs no model."""
+
+    decision_id: str
+    symbol: str
+    timestamp: datetime | None = Field(description="of the last bar, as the client gave it")
+    status: Status
+    reason: str | None
+    prediction_probability: float | None
+    recommended_action: str
+    variant: str
+    model_version: str
+    bundle_digest: str
+    epoch: int
+    timings_ms: dict[str, float]
+
+
+class ErrorBody(BaseModel):
+    """An error says what is wrong and how to mend it; `detail.fallback_action` is the action that needs no model."""
+
+    error: str
+    code: str
+    detail: dict[str, Any]
+    request_id: str
+
+
+class BatchAnswer(BaseModel):
+    """Decisions or errors, in the order of the requests."""
+
+    results: list[DecisionBody | ErrorBody]
+
+
+class PredictAnswer(BaseModel):
+    """The answer of `POST /predict`; `timestamp` is when it was given."""
+
+    prediction_probability: float | None
+    recommended_action: str
+    timestamp: datetime
+    status: Status

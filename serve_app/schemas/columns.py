@@ -1,0 +1,65 @@
+"""JSON values → columns of numbers and times, each cell's type checked and named when it is wrong.
+
+Whether the numbers make sense is for `serve_app.preprocess.validation` to say.
+"""
+
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from serve_app.errors import MissingColumns, UnknownColumns, WrongType
+from serve_app.types import FloatArray, TimeArray
+
+_COLUMN_NAME = re.compile(r"[A-Za-z0-9_]{1,64}")
+_NUMBERS = {int, float, type(None)}
+
+Cell = Callable[[int], str]
+"""How the cell in a row of a column is called in a message."""
+
+
+def parse_time(value: Any, where: str) -> datetime:
+    """Parse an ISO 8601 text with a time zone into UTC. Raises WrongType."""
+    if not isinstance(value, str):
+        raise WrongType(f"{where} must be an ISO 8601 text such as 2013-03-01T00:00:00Z, not {value!r:.40}")
+    try:
+        time = datetime.fromisoformat(value)
+    except ValueError as error:
+        raise WrongType(f"{where} is not ISO 8601: {value!r:.40}; write it as 2013-03-01T00:00:00Z") from error
+    if time.tzinfo is None:
+        raise WrongType(f"{where} has no time zone: {value!r:.40}; append Z for UTC")
+    return time.astimezone(UTC)
+
+
+def parse_times(values: Sequence[Any], cell: Cell) -> TimeArray:
+    """Parse a column of times into datetime64[us], UTC."""
+    times = [parse_time(value, cell(row)).replace(tzinfo=None) for row, value in enumerate(values)]
+    return np.array(times, dtype="datetime64[us]")
+
+
+def parse_numbers(values: Sequence[Any], cell: Cell) -> FloatArray:
+    """Turn JSON numbers into float64 and null into NaN. Raises WrongType: a text or a boolean is not a number."""
+    if not set(map(type, values)) <= _NUMBERS:
+        row = next(i for i, value in enumerate(values) if type(value) not in _NUMBERS)
+        raise WrongType(f"{cell(row)} must be a number, not {values[row]!r:.40}")
+    return np.array(values, dtype=np.float64)
+
+
+def check_names(names: Collection[str]) -> None:
+    """Refuse names that cannot be columns, before any message repeats them. Raises UnknownColumns."""
+    bad = [name for name in names if not _COLUMN_NAME.fullmatch(name)]
+    if bad:
+        raise UnknownColumns(f"invalid column name {bad[0]!r:.70}; names have letters, digits and underscores")
+
+
+def columns_of_rows(rows: Sequence[Mapping[str, Any]], key: str) -> dict[str, list[Any]]:
+    """Turn rows into columns; every row must have the columns of the first."""
+    first = rows[0].keys() if rows else {}.keys()
+    for i, row in enumerate(rows):
+        if row.keys() != first:
+            missing, extra = sorted(first - row.keys()), sorted(row.keys() - first)
+            kind = MissingColumns if missing else UnknownColumns
+            raise kind(f"{key}[{i}] has other columns than {key}[0]: missing {missing}, extra {extra}", row=i)
+    return {name: [row[name] for row in rows] for name in first}

@@ -1,0 +1,184 @@
+"""Request bodies → `SignalRequest`. No object per bar, no DataFrame: columns of numbers."""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn, TypeVar
+
+import numpy as np
+import orjson
+from pydantic import ValidationError
+
+from serve_app.errors import (
+    InvalidPosition,
+    MalformedRequest,
+    MissingColumns,
+    PayloadTooLarge,
+    ServeAppError,
+    WrongType,
+)
+from serve_app.schemas.bodies import BatchBody, Body, FeaturesBody, PositionBody, PredictBody, SignalBody
+from serve_app.schemas.columns import check_names, columns_of_rows, parse_numbers, parse_time, parse_times
+from serve_app.types import FLAT, Bars, FeatureRows, Position, PositionStatus, SignalRequest
+
+TIMESTAMP = "timestamp"
+
+BodyT = TypeVar("BodyT", bound=Body)
+CellOf = Callable[[str, int], str]
+"""How the cell in a column and row is called in a message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much one call may bring."""
+
+    max_body_bytes: int
+    max_bars: int
+    max_batch_requests: int
+
+
+def parse_json(body: bytes, limits: Limits) -> Any:
+    """Decode a body. Raises PayloadTooLarge or MalformedRequest."""
+    if len(body) > limits.max_body_bytes:
+        raise PayloadTooLarge(
+            f"the body has {len(body)} bytes, at most {limits.max_body_bytes} are taken; send less history or fewer"
+            " requests at once",
+            max_body_bytes=limits.max_body_bytes,
+        )
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise MalformedRequest(
+            f"the body is not JSON: {error}; NaN and Infinity are not JSON either, send null"
+        ) from error
+
+
+def _structure(model: type[BodyT], document: Any) -> BodyT:
+    if not isinstance(document, dict):
+        raise MalformedRequest(f"the body must be a JSON object, not {type(document).__name__}; see /docs")
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        _refuse(error)
+
+
+def _refuse(error: ValidationError) -> NoReturn:
+    problems = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False)[:5]]
+    within = {str(e["loc"][0]) for e in error.errors()}
+    missing = any(e["type"] == "missing" and len(e["loc"]) == 1 for e in error.errors())
+    message = f"{'; '.join(problems)}; see /docs"
+    if within == {"position"}:
+        raise InvalidPosition(message)
+    if within <= {"bars", "features", "historical_data"} and not missing:
+        raise WrongType(message)
+    raise MalformedRequest(message)
+
+
+def _check_length(n: int, limits: Limits) -> None:
+    if n > limits.max_bars:
+        raise PayloadTooLarge(
+            f"{n} rows of history, at most {limits.max_bars} are taken; send the latest", max_bars=limits.max_bars
+        )
+
+
+def _bars(columns: Mapping[str, list[Any]], key: str, cell: CellOf) -> Bars:
+    check_names(columns)
+    lengths = {name: len(values) for name, values in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise WrongType(f"the columns of {key} have different lengths: {lengths}; send one value a bar in each")
+    if TIMESTAMP not in columns:
+        raise MissingColumns(f"{key} has no {TIMESTAMP}; every bar needs its time", missing=[TIMESTAMP])
+    numbers = {
+        name: parse_numbers(values, lambda row, name=name: cell(name, row))  # type: ignore[misc]
+        for name, values in columns.items()
+        if name != TIMESTAMP
+    }
+    return Bars(parse_times(columns[TIMESTAMP], lambda row: cell(TIMESTAMP, row)), numbers)
+
+
+def _bars_of_rows(rows: list[dict[str, Any]], key: str, limits: Limits) -> Bars:
+    _check_length(len(rows), limits)
+    return _bars(columns_of_rows(rows, key), key, lambda name, row: f"{key}[{row}].{name}")
+
+
+def _bars_of_columns(columns: dict[str, list[Any]], key: str, limits: Limits) -> Bars:
+    _check_length(max(map(len, columns.values()), default=0), limits)
+    return _bars(columns, key, lambda name, row: f"{key}.{name}[{row}]")
+
+
+def _features(columns: Mapping[str, list[Any]], timestamp: Any, cell: CellOf) -> FeatureRows:
+    check_names(columns)
+    numbers = [
+        parse_numbers(values, lambda row, name=name: cell(name, row))  # type: ignore[misc]
+        for name, values in columns.items()
+    ]
+    time = None if timestamp is None else parse_time(timestamp, TIMESTAMP)
+    return FeatureRows(tuple(columns), np.stack(numbers, axis=-1) if numbers else np.empty((0, 0)), time)
+
+
+def _features_of_body(body: FeaturesBody, limits: Limits) -> FeatureRows:
+    _check_length(len(body.rows), limits)
+    if len(set(body.columns)) < len(body.columns):
+        raise WrongType("features.columns names a column twice; name each column once")
+    for i, row in enumerate(body.rows):
+        if len(row) != len(body.columns):
+            raise WrongType(f"features.rows[{i}] has {len(row)} values for {len(body.columns)} columns")
+    columns = {name: [row[i] for row in body.rows] for i, name in enumerate(body.columns)}
+    return _features(columns, body.timestamp, lambda name, row: f"features.rows[{row}].{name}")
+
+
+def _position(body: PositionBody | None) -> Position:
+    if body is None:
+        return FLAT
+    try:
+        status = PositionStatus(body.status)
+    except ValueError as error:
+        known = " or ".join(PositionStatus)
+        raise InvalidPosition(f"position.status is {body.status!r:.40}; it must be {known}") from error
+    return Position(status, body.time_in_position_hours, body.time_in_position_bars)
+
+
+def parse_signal(document: Any, limits: Limits) -> SignalRequest:
+    """Turn one decoded body of `POST /v1/signals` into a request. Raises a 4xx of `serve_app.errors`."""
+    body = _structure(SignalBody, document)
+    position = _position(body.position)
+    if body.bars is not None and body.features is None:
+        parse = _bars_of_rows if isinstance(body.bars, list) else _bars_of_columns
+        return SignalRequest(body.symbol, parse(body.bars, "bars", limits), position)  # type: ignore[arg-type]
+    if body.features is not None and body.bars is None:
+        return SignalRequest(body.symbol, _features_of_body(body.features, limits), position)
+    raise MalformedRequest("send either bars or features, and not both; see /docs")
+
+
+def parse_predict(document: Any, limits: Limits, feature_list: Collection[str]) -> SignalRequest:
+    """Turn one decoded body of `POST /predict` into a request: features if every row has them all, else bars."""
+    body = _structure(PredictBody, document)
+    rows, key, position = body.historical_data, "historical_data", _position(body.position)
+    if not rows or not all(row.keys() >= set(feature_list) for row in rows):
+        return SignalRequest(body.symbol, _bars_of_rows(rows, key, limits), position)
+    _check_length(len(rows), limits)
+    columns = columns_of_rows(rows, key)
+    timestamp = columns.pop(TIMESTAMP, [None])[-1]
+    features = _features(columns, timestamp, lambda name, row: f"{key}[{row}].{name}")
+    return SignalRequest(body.symbol, features, position)
+
+
+def parse_batch(document: Any, limits: Limits) -> list[Any]:
+    """Return the requests of `POST /v1/signals:batch`, each still to be parsed."""
+    requests = _structure(BatchBody, document).requests
+    if len(requests) > limits.max_batch_requests:
+        raise PayloadTooLarge(
+            f"{len(requests)} requests in one batch, at most {limits.max_batch_requests} are taken; send several",
+            max_batch_requests=limits.max_batch_requests,
+        )
+    return requests
+
+
+def what_can_be_read(document: Any) -> tuple[str | None, Position]:
+    """Return symbol and position of a body that is otherwise unusable, for the action that needs no model."""
+    fields = document if isinstance(document, dict) else {}
+    symbol = fields.get("symbol")
+    try:
+        position = _position(PositionBody.model_validate(fields.get("position") or {}))
+    except (ValidationError, ServeAppError):
+        position = FLAT
+    return symbol if isinstance(symbol, str) else None, position

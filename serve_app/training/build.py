@@ -1,0 +1,185 @@
+"""A trained model → a bundle: golden cases through the serving pipeline, memory measured, facts written down."""
+
+import asyncio
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from serve_app.config import ModelConfig
+from serve_app.errors import BundleError
+from serve_app.model import Bundle, BundleConfig, Golden, ScalerFile, StrategyThresholds, write_bundle
+from serve_app.pipeline import Pipeline, local_stages
+from serve_app.preprocess import FEATURE_SETS, FeatureSet
+from serve_app.preprocess.memory import measure_memory
+from serve_app.training.train import TrainedModel
+from serve_app.types import Bars, Position, PositionBatch, PositionStatus, PredictionBatch, SignalRequest, WindowBatch
+
+N_GOLDEN = 12
+N_CANDIDATES = 60
+"""Decision points per symbol from which golden cases are drawn."""
+CLEAR_MARGIN = 1e-3
+"""A golden probability keeps this distance from the threshold, so that another machine's rounding flips no action."""
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where a model comes from: what cannot be derived from the model itself."""
+
+    version: str
+    trained_at: datetime
+    git_commit: str | None
+    data_source: str
+    known_biases: Sequence[str]
+
+
+def data_version(bars_by_symbol: Mapping[str, Bars]) -> str:
+    """Return a digest of all bars, so that two bundles show whether they saw the same data."""
+    digest = hashlib.sha256()
+    for symbol, bars in sorted(bars_by_symbol.items()):
+        digest.update(symbol.encode())
+        for values in (bars.timestamp, *(bars.columns[name] for name in sorted(bars.columns))):
+            digest.update(np.ascontiguousarray(values).tobytes())
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _bar_interval_s(bars_by_symbol: Mapping[str, Bars]) -> float:
+    """The usual time from one bar to the next; weekends and nights are the exception."""
+    steps = np.concatenate([np.diff(bars.timestamp) for bars in bars_by_symbol.values()])
+    return float(np.median(steps.astype("timedelta64[us]").astype(np.int64))) / 1e6
+
+
+def _config(trained: TrainedModel, version: str, bar_interval_s: float) -> BundleConfig:
+    settings = trained.settings
+    feature_set = FEATURE_SETS[settings.feature_set]
+    return BundleConfig(
+        model_version=version,
+        architecture=settings.architecture,
+        dimensions=dict(trained.dimensions),
+        feature_set=feature_set.name,
+        feature_list=feature_set.features,
+        lookback_window=settings.lookback_window,
+        bar_interval_s=bar_interval_s,
+        exogenous=dict(settings.exogenous),
+        bars_needed=feature_set.bars_needed(settings.lookback_window),
+        strategy=StrategyThresholds(
+            signal_threshold=trained.threshold,
+            # A position is held for no longer than the label looks ahead.
+            max_holding_period=settings.label.horizon_bars,
+            holding_unit="bars",
+        ),
+        label=settings.label,
+    )
+
+
+def _metadata(trained: TrainedModel, provenance: Provenance, version_of_data: str) -> dict[str, Any]:
+    settings = trained.settings
+    return {
+        "model_version": provenance.version,
+        "training_date": provenance.trained_at.isoformat(),
+        "mlflow_run_id": None,
+        "git_commit": provenance.git_commit,
+        "training_data_source": provenance.data_source,
+        "training_data_version": version_of_data,
+        "architecture": settings.architecture,
+        "performance_metrics": trained.metrics,
+        "hyperparameters": {**trained.dimensions, **asdict(settings.fit), "min_coverage": settings.min_coverage},
+        "training": asdict(trained.report),
+        "data_ranges": {name: asdict(period) for name, period in trained.ranges.items()},
+        "symbols_left_out": dict(trained.left_out),
+        "known_biases": list(provenance.known_biases),
+    }
+
+
+def _check_memory(feature_set: FeatureSet, bars: Bars, exogenous: Mapping[str, float]) -> None:
+    """Hold the declared memory of every feature against what it is measured to read."""
+    recent = bars.tail(feature_set.memory + 50)
+    measured = measure_memory(feature_set, feature_set.stack(recent, exogenous), recent.timestamp)
+    wrong = {
+        name: (feature.memory, measured[name])
+        for name, feature in feature_set.definitions.items()
+        if feature.memory != measured[name]
+    }
+    if wrong:
+        raise BundleError(f"{feature_set.name} declares another memory than its features read: {wrong}")
+
+
+def _candidates(bundle: Bundle, bars_by_symbol: Mapping[str, Bars]) -> list[SignalRequest]:
+    """Decision points spread over the history of every symbol, each with a position; the latest is among them."""
+    needed, longest = bundle.config.bars_needed, bundle.config.strategy.max_holding_period
+    positions = cycle(
+        [
+            Position(),
+            Position(PositionStatus.LONG, time_in_position_bars=longest - 1),
+            Position(),
+            Position(PositionStatus.LONG, time_in_position_bars=longest),
+        ]
+    )
+    requests = []
+    for symbol in sorted(bundle.symbol_to_id):
+        bars = bars_by_symbol[symbol]
+        for end in np.unique(np.linspace(needed, len(bars), N_CANDIDATES).astype(int)):
+            history = Bars(bars.timestamp[:end], {n: x[:end] for n, x in bars.columns.items()}).tail(needed)
+            requests.append(SignalRequest(symbol, history, next(positions)))
+    return requests
+
+
+async def _predict(pipeline: Pipeline, requests: Sequence[SignalRequest]) -> tuple[WindowBatch, PredictionBatch]:
+    windows = await pipeline.stages.preprocess(pipeline.stack([pipeline.row(request) for request in requests]))
+    return windows, await pipeline.stages.model(windows)
+
+
+async def _record_golden(bundle: Bundle, bars_by_symbol: Mapping[str, Bars]) -> Golden:
+    """Take N_GOLDEN cases through the pipeline: lowest to highest probability, every position among them."""
+    pipeline = Pipeline(bundle, local_stages(bundle, ModelConfig()))
+    candidates = _candidates(bundle, bars_by_symbol)
+    _, predictions = await _predict(pipeline, candidates)
+    clear = np.abs(predictions.probabilities - bundle.config.strategy.signal_threshold) > CLEAR_MARGIN
+    ranked = np.flatnonzero(clear)[np.argsort(predictions.probabilities[clear], kind="stable")]
+    chosen = ranked[np.linspace(0, len(ranked) - 1, N_GOLDEN).astype(int)]
+    requests = [candidates[i] for i in chosen]
+    rows = [pipeline.row(request) for request in requests]
+    windows, predictions = await _predict(pipeline, requests)
+    is_long, held = np.array([row.is_long for row in rows]), np.array([row.held for row in rows])
+    actions = await pipeline.stages.strategy(PositionBatch(bundle.digest, predictions.probabilities, is_long, held))
+    batch = pipeline.stack(rows)
+    return Golden(
+        symbols=np.array([request.symbol for request in requests]),
+        timestamps=batch.timestamps,
+        bars=batch.bars,
+        windows=windows.windows,
+        logits=predictions.logits,
+        probabilities=predictions.probabilities,
+        is_long=is_long,
+        held=held,
+        actions=np.array([str(action) for action in actions.actions]),
+    )
+
+
+def build_bundle(
+    trained: TrainedModel, bars_by_symbol: Mapping[str, Bars], provenance: Provenance, folder: Path
+) -> Bundle:
+    """Write a trained model as a bundle and return it as read back.
+
+    Raises FileExistsError when the folder is there already, BundleError when a feature's memory is not as declared.
+    """
+    settings = trained.settings
+    known = {symbol: bars_by_symbol[symbol] for symbol in trained.symbol_to_id}
+    _check_memory(FEATURE_SETS[settings.feature_set], next(iter(known.values())), settings.exogenous)
+    unbuilt = Bundle(
+        path=folder,
+        digest="unbuilt",
+        config=_config(trained, provenance.version, _bar_interval_s(known)),
+        scaler=ScalerFile(mean=trained.scaler.mean.tolist(), scale=trained.scaler.scale.tolist()),
+        symbol_to_id=trained.symbol_to_id,
+        metadata=_metadata(trained, provenance, data_version(bars_by_symbol)),
+        weights={name: tensor.numpy() for name, tensor in trained.module.state_dict().items()},
+        golden=Golden.nothing(),
+    )
+    golden = asyncio.run(_record_golden(unbuilt, bars_by_symbol))
+    return write_bundle(replace(unbuilt, golden=golden))

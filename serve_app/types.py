@@ -1,0 +1,219 @@
+"""The words of the graph: Bar → FeatureWindow → Prediction → Decision, as frozen values.
+
+Between stages everything is a batch of arrays, row i of the answer belonging to row i of the question:
+`RowBatch` (router → preprocess) → `WindowBatch` (→ model) → `PredictionBatch` → with `PositionBatch` (→ strategy)
+→ `ActionBatch`. Each names the digest of the bundle it is meant for.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+"""Prices, volumes, features before scaling."""
+Float32Array = NDArray[np.float32]
+"""Scaled features and logits."""
+TimeArray = NDArray[np.datetime64]
+"""`datetime64[us]`, UTC."""
+
+
+class Action(StrEnum):
+    """What the strategy recommends."""
+
+    BUY = "BUY"
+    SELL = "SELL"
+    HOLD = "HOLD"
+
+
+class PositionStatus(StrEnum):
+    """What the client holds."""
+
+    FLAT = "FLAT"
+    LONG = "LONG"
+
+
+class VariantName(StrEnum):
+    """Which model answers."""
+
+    PRODUCTION = "production"
+    CANDIDATE = "candidate"
+
+
+class Status(StrEnum):
+    """Whether a decision rests on a model."""
+
+    OK = "ok"
+    ABSTAIN = "abstain"
+
+
+class Reason(StrEnum):
+    """Why the graph abstained."""
+
+    MODEL_UNAVAILABLE = "model_unavailable"
+    DEADLINE = "deadline"
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """What the client holds, and since when: in hours, in bars, or both."""
+
+    status: PositionStatus = PositionStatus.FLAT
+    time_in_position_hours: float | None = None
+    time_in_position_bars: float | None = None
+
+
+FLAT = Position()
+
+
+@dataclass(frozen=True, slots=True)
+class Bars:
+    """The history of one symbol, oldest bar first: one array of shape (N,) a column, NaN where missing."""
+
+    timestamp: TimeArray
+    columns: Mapping[str, FloatArray]
+
+    def __len__(self) -> int:
+        return len(self.timestamp)
+
+    def tail(self, n: int) -> "Bars":
+        """Return the last `n` bars."""
+        return Bars(self.timestamp[-n:], {name: values[-n:] for name, values in self.columns.items()})
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureRows:
+    """Features that the client computed, unscaled: values of shape (N, F), NaN where missing."""
+
+    columns: tuple[str, ...]
+    values: FloatArray
+    timestamp: datetime | None = None
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+@dataclass(frozen=True, slots=True)
+class SignalRequest:
+    """One question: what to do with `symbol` now, given its bars or its features."""
+
+    symbol: str
+    history: Bars | FeatureRows
+    position: Position = FLAT
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A validated request, as arrays that stack: the last `bars_needed` bars, or the last L rows of features.
+
+    Exactly one of `bars` (N, C) with `timestamps` (N,), and `features` (L, F) is given.
+    `held` is the holding time in the bundle's own unit.
+    """
+
+    asset_id: int
+    bars: FloatArray | None = None
+    timestamps: TimeArray | None = None
+    features: FloatArray | None = None
+    is_long: bool = False
+    held: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class RowBatch:
+    """What preprocess takes: B rows, those with bars and those with features each stacked.
+
+    `bars` (Nb, N, C) and `timestamps` (Nb, N) belong to the rows where `has_bars` (B,) is true, `features`
+    (Nf, L, F) to the others, in order. `asset_ids` is (B,).
+    """
+
+    digest: str
+    asset_ids: NDArray[np.int64]
+    has_bars: NDArray[np.bool_]
+    bars: FloatArray
+    timestamps: TimeArray
+    features: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.asset_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class WindowBatch:
+    """What the model takes: scaled windows (B, L, F) and asset ids (B,)."""
+
+    digest: str
+    windows: Float32Array
+    asset_ids: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.asset_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionBatch:
+    """What the model gives: logits (B,) and their sigmoid (B,)."""
+
+    digest: str
+    logits: Float32Array
+    probabilities: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.logits)
+
+
+@dataclass(frozen=True, slots=True)
+class PositionBatch:
+    """What the strategy takes: probabilities (B,), whether LONG (B,), time held in the bundle's unit (B,)."""
+
+    digest: str
+    probabilities: FloatArray
+    is_long: NDArray[np.bool_]
+    held: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.probabilities)
+
+
+@dataclass(frozen=True, slots=True)
+class ActionBatch:
+    """What the strategy gives."""
+
+    digest: str
+    actions: tuple[Action, ...]
+
+    def __len__(self) -> int:
+        return len(self.actions)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one row. `probability` is None exactly when there is a reason for it."""
+
+    action: Action
+    probability: float | None = None
+    reason: Reason | None = None
+    batch_size: int = 0
+    """Rows that shared the forward pass."""
+    timings_ms: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The answer to one request. `probability` is None exactly when the graph abstained."""
+
+    decision_id: str
+    symbol: str
+    timestamp: datetime | None
+    status: Status
+    reason: Reason | None
+    probability: float | None
+    action: Action
+    variant: VariantName
+    model_version: str
+    bundle_digest: str
+    epoch: int
+    batch_size: int = 0
+    timings_ms: Mapping[str, float] = field(default_factory=dict)

@@ -1,0 +1,44 @@
+from pathlib import Path
+
+from deployments.ports import Ports
+from deployments.processes import RUN_ID
+from deployments.profile import environment
+
+RUN_DIR = Path("/tmp/sg-abcdefgh")  # noqa: S108 (never created)
+NODE_ID = "f" * 56
+
+
+def test_an_exported_setting_wins_over_a_default() -> None:
+    base = {"RAY_SERVE_HAPROXY_NBTHREAD": "8", "OMP_NUM_THREADS": "4", "PATH": "/bin"}
+    found = environment(base, Ports(8000), RUN_DIR, "id", haproxy=True)
+    assert base.items() <= found.items()
+
+
+def test_what_keeps_graphs_apart_does_not_give_way() -> None:
+    base = {"RAY_ADDRESS": "auto", "RAY_TMPDIR": "/elsewhere", "RAY_SERVE_HAPROXY_STATS_PORT": "1", RUN_ID: "old"}
+    found = environment(base, Ports(8000), RUN_DIR, "new", haproxy=True)
+    assert found[RUN_ID] == "new"
+    assert found["RAY_ADDRESS"] == "local"
+    assert found["RAY_TMPDIR"] == str(RUN_DIR)
+    assert found["RAY_SERVE_HAPROXY_STATS_PORT"] == "8404"
+
+
+def test_two_slots_share_no_port() -> None:
+    def ports(slot: int) -> set[str]:
+        found = environment({}, Ports(8000, slot), RUN_DIR, "id", haproxy=True)
+        return {value for key, value in found.items() if key.endswith("_PORT")}
+
+    assert len(ports(0)) == 8
+    assert not ports(0) & ports(1)
+
+
+def test_the_plain_profile_switches_exported_flags_off() -> None:
+    found = environment({"RAY_SERVE_ENABLE_HA_PROXY": "1"}, Ports(8000), RUN_DIR, "id", haproxy=False)
+    assert found["RAY_SERVE_ENABLE_HA_PROXY"] == "0"
+    assert "RAY_SERVE_HAPROXY_RETRIES" not in found
+
+
+def test_socket_paths_stay_below_the_limit_of_unix_sockets() -> None:
+    found = environment({}, Ports(8000), RUN_DIR, "id", haproxy=True)
+    socket = Path(found["RAY_SERVE_HAPROXY_SOCKET_PATH"])
+    assert len(str(socket.parent / NODE_ID / socket.name)) < 107
