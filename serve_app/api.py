@@ -45,6 +45,7 @@ from serve_app.service import Refused
 from serve_app.types import Action, Decision, SignalRequest
 
 REQUEST_ID = "X-Request-Id"
+"""Read here; Ray Serve makes one where it is missing, and puts it into every response."""
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _JSON = "application/json"
 
@@ -123,7 +124,7 @@ class Routes:
         results = [
             error_document(a.error, request_id) if isinstance(a, Refused) else decision_document(a) for a in answers
         ]
-        return _respond(request_id, {"results": results})
+        return _respond({"results": results})
 
     async def predict(self, request: Request) -> Response:
         """Decide on one symbol, in the shape of older clients."""
@@ -152,7 +153,7 @@ class Routes:
         (answer,) = await self._decide(request_id, [self._parse(parse, body)], started)
         if isinstance(answer, Refused):
             return _respond_error(request_id, answer.error)
-        return _respond(request_id, document(answer))
+        return _respond(document(answer))
 
     async def _document(self, request: Request) -> Any:
         """Read and decode a body, and read no more of it than is taken."""
@@ -191,12 +192,12 @@ class Routes:
         return answers
 
 
-def _respond(request_id: str, document: Any) -> Response:
-    return Response(encode(document), media_type=_JSON, headers={REQUEST_ID: request_id})
+def _respond(document: Any) -> Response:
+    return Response(encode(document), media_type=_JSON)
 
 
 def _respond_error(request_id: str, error: ServeAppError) -> Response:
-    headers = {REQUEST_ID: request_id}
+    headers = {}
     if isinstance(error, Overloaded):
         headers["Retry-After"] = str(error.detail.get("retry_after_s", 1))
     if isinstance(error, Unauthorized):
@@ -212,6 +213,12 @@ def _error_id(request: Request) -> str:
         return uuid.uuid4().hex
 
 
+async def _on_bug(request: Request, error: Exception) -> Response:  # noqa: ARG001  what went wrong is in the log only
+    """Answer a defect of ours without giving away what it is."""
+    bug = ServeAppError("internal error; the service's log has the details under this request id")
+    return _respond_error(_error_id(request), bug)
+
+
 async def _on_http_error(request: Request, error: Exception) -> Response:
     """Answer what FastAPI itself refuses (no such route, wrong method) in our own shape."""
     assert isinstance(error, HTTPException)  # noqa: S101  registered for nothing else
@@ -219,8 +226,7 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
     request_id = _error_id(request)
     message = f"{request.method} {request.url.path}: {error.detail}; see /docs"
     document = {"error": message, "code": code, "detail": {}, "request_id": request_id}
-    headers = {**(error.headers or {}), REQUEST_ID: request_id}
-    return Response(encode(document), error.status_code, headers, _JSON)
+    return Response(encode(document), error.status_code, error.headers, _JSON)
 
 
 def create_api(front: Front, clock: Callable[[], float] = time.perf_counter) -> FastAPI:
@@ -255,5 +261,6 @@ def create_api(front: Front, clock: Callable[[], float] = time.perf_counter) -> 
     )
     api.add_exception_handler(ServeAppError, routes.on_error)
     api.add_exception_handler(HTTPException, _on_http_error)
+    api.add_exception_handler(Exception, _on_bug)
     describe(api, (SignalBody, BatchBody, PredictBody), with_keys=bool(front.api_key_hashes))
     return api

@@ -42,7 +42,7 @@ class _VariantState:
             self._stages.setdefault(stage, deque(maxlen=self.window)).append(value)
         # Abstentions never enter the statistics of what the model recommended.
         if observation.reason is not None:
-            self.abstentions[observation.reason] += 1
+            self.abstentions[str(observation.reason)] += 1
         else:
             self.actions[str(observation.action)] += 1
             self.batch_sizes[observation.batch_size] += 1

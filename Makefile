@@ -1,0 +1,42 @@
+# Everything a fresh machine needs is Python 3.11 or newer, pip and make.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(abspath $(VENV))/bin
+# By content, not by time: a clone, or a second start, installs nothing that is already there.
+STAMP := $(VENV)/.installed-$(shell cat requirements.lock pyproject.toml | cksum | cut -d' ' -f1)
+
+.PHONY: setup demo test check prove lock
+
+setup: $(STAMP)
+
+$(STAMP):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "SignalGraph needs Python 3.11 or newer: make PYTHON=python3.11 …")'
+	@echo "Setting up $(VENV): $$(grep -c '==' requirements.lock) packages, about 1.6 GB on disk (with CUDA libraries more); once."
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --editable .
+	@rm -f $(VENV)/.installed-* && touch $@
+
+demo: setup  ## run the A/B graph and replay real bars through it (ARGS=--exit to stop afterwards)
+	@$(BIN)/signalgraph demo $(ARGS)
+
+test: setup  ## every test, at sizes that fit CI
+	$(BIN)/python -m pytest $(ARGS)
+
+prove: setup  ## the same tests at full sizes
+	SIGNALGRAPH_PROVE=1 $(BIN)/python -m pytest $(ARGS)
+
+check: setup  ## formatting, lint, types, import rules, configurations, bundles
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/signalgraph config check configs/*.yaml
+	$(BIN)/signalgraph bundle verify models/v1.0
+	$(BIN)/signalgraph bundle verify models/v1.1
+
+lock:  ## pin what pyproject.toml resolves to today
+	rm -rf .lock && $(PYTHON) -m venv .lock
+	.lock/bin/pip install --quiet torch==2.13.0 && .lock/bin/pip install --quiet --editable '.[dev]'
+	.lock/bin/pip freeze --exclude-editable | sed 's/+cpu$$//' > requirements.lock
+	rm -rf .lock

@@ -1,0 +1,81 @@
+"""A client of the HTTP API, for scripts and trading systems: retries what may be retried, and nothing else."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import httpx2
+
+from serve_app.documentation import bars_as_columns
+from serve_app.types import Bars
+
+RETRIED = {429, 503}
+"""Statuses that say "later": the service sends Retry-After with them."""
+
+
+class RequestRefused(Exception):  # noqa: N818  what happened, as in serve_app.errors
+    """The service answered with an error: `status`, `code`, `detail` (with `fallback_action`) and `request_id`."""
+
+    def __init__(self, status: int, document: Mapping[str, Any]) -> None:
+        super().__init__(status, document)
+        self.status = status
+        self.code: str = document.get("code", "")
+        self.detail: dict[str, Any] = document.get("detail", {})
+        self.request_id: str = document.get("request_id", "")
+
+    def __str__(self) -> str:
+        status, document = self.args
+        return f"{status} {self.code}: {document.get('error', '')}"
+
+
+def signal_body(symbol: str, bars: Bars, position: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the body of `POST /v1/signals` for the bars of a symbol, oldest first."""
+    body: dict[str, Any] = {"symbol": symbol, "bars": bars_as_columns(bars)}
+    return body if position is None else {**body, "position": dict(position)}
+
+
+class SignalClient:
+    """Calls one SignalGraph service; a context manager that closes its connections."""
+
+    def __init__(
+        self,
+        url: str,
+        api_key: str | None = None,
+        timeout_s: float = 10.0,
+        attempts: int = 3,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._http = httpx2.Client(base_url=url, headers=headers, timeout=timeout_s)
+        self._attempts = attempts
+        self._sleep = sleep
+
+    def __enter__(self) -> "SignalClient":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def signal(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Return one decision. Raises RequestRefused."""
+        return self._call("POST", "/v1/signals", body)
+
+    def signals(self, bodies: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Return decisions or error documents, in the order of the bodies. Raises RequestRefused."""
+        results: list[dict[str, Any]] = self._call("POST", "/v1/signals:batch", {"requests": list(bodies)})["results"]
+        return results
+
+    def monitor(self) -> dict[str, Any]:
+        """Return what the monitor counted. Raises RequestRefused."""
+        return self._call("GET", "/v1/monitor", None)
+
+    def _call(self, method: str, path: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
+        for attempt in range(1, self._attempts + 1):
+            response = self._http.request(method, path, json=body)
+            if response.status_code not in RETRIED or attempt == self._attempts:
+                break
+            self._sleep(float(response.headers.get("Retry-After", 1)))
+        document: dict[str, Any] = response.json()
+        if response.is_success:
+            return document
+        raise RequestRefused(response.status_code, document)

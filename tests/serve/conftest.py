@@ -1,0 +1,101 @@
+"""One local Ray for the whole tier: both models once, and the graph in every topology around them."""
+
+import asyncio
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+import ray
+from ray import serve
+
+from deployments.bundles import BundleRef
+from deployments.graph import build_app, build_model
+from deployments.model import ModelDeployment
+from serve_app.config import AppConfig, ModelAppConfig, ModelConfig, Topology
+from serve_app.types import PredictionBatch, WindowBatch
+from tests.e2e.test_lifecycle import free_port
+
+ROOT = Path(__file__).parents[2]
+PRODUCTION = str(ROOT / "models/v1.0")
+CANDIDATE = str(ROOT / "models/v1.1")
+
+# What a row's sentiment makes of the faulty model; scaled, it is the value less 0.5.
+POISON, SLOW, DEADLY = 0.9, 0.1, 0.8
+
+
+class FaultyModel(ModelDeployment):
+    """The real model, which fails on rows whose sentiment says so."""
+
+    def __init__(self, ref: BundleRef, config: ModelConfig, grave: str) -> None:
+        super().__init__(ref, config)
+        self._grave = Path(grave)
+
+    async def run(self, batch: WindowBatch) -> PredictionBatch:
+        sentiments = [round(0.5 + float(value), 3) for value in batch.windows[:, -1, -3]]
+        if POISON in sentiments:
+            raise ValueError("a row that no model can digest")
+        if SLOW in sentiments:
+            await asyncio.sleep(0.3)
+        if DEADLY in sentiments and not self._grave.exists():
+            self._grave.touch()
+            import os  # noqa: PLC0415
+
+            os._exit(1)
+        return await super().run(batch)
+
+
+def app_config(topology: Topology, share: float, deadline_ms: float = 20_000) -> AppConfig:
+    return AppConfig.model_validate(
+        {
+            "topology": topology,
+            "variants": {
+                "production": {"bundle": PRODUCTION, "deadline_ms": deadline_ms},
+                "candidate": {"bundle": CANDIDATE, "deadline_ms": deadline_ms},
+            },
+            "router": {"assignment": {"candidate_share": share, "salt": "tests"}},
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def http_port() -> Iterator[int]:
+    """A Ray of our own, with Serve on a free port."""
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="sg-", dir="/tmp") as folder:
+        ray.init(
+            address="local",
+            num_cpus=16,  # logical: what replicas reserve
+            include_dashboard=False,
+            log_to_driver=False,
+            _temp_dir=folder,
+            runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}},
+        )
+        serve.start(http_options={"host": "127.0.0.1", "port": port})
+        yield port
+        serve.shutdown()
+        ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def graphs(http_port: int, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Every topology under a route of its own; the candidate is the faulty model, and answers all in `faulty`."""
+    grave = str(tmp_path_factory.mktemp("grave") / "died")
+    small = {"ray_actor_options": {"num_cpus": 0.1}}
+    production = ModelAppConfig.model_validate({"variant": "production", "bundle": PRODUCTION})
+    serve.run(build_model(production), name="model-production", route_prefix=None)
+    faulty = serve.deployment(FaultyModel, name="model", num_replicas=2, max_ongoing_requests=16, **small)
+    serve.run(faulty.bind(BundleRef.of(CANDIDATE), ModelConfig(), grave), name="model-candidate", route_prefix=None)
+    configs = {str(topology): app_config(topology, share=0.0) for topology in Topology}
+    configs["faulty"] = app_config(Topology.STAGED, share=1.0)
+    configs["hasty"] = app_config(Topology.MODEL_REMOTE, share=1.0, deadline_ms=150)
+    for name, config in configs.items():
+        serve.run(build_app(config), name=name, route_prefix=f"/{name}")
+    return {name: f"http://127.0.0.1:{http_port}/{name}" for name in configs}
+
+
+@pytest.fixture(scope="session")
+def client() -> Iterator[httpx2.Client]:
+    with httpx2.Client(timeout=60) as http:
+        yield http

@@ -1,0 +1,82 @@
+"""Where the stages run changes nothing: one bar, one probability, whatever the topology and the form."""
+
+import asyncio
+
+import httpx2
+import pytest
+
+from serve_app.config import ModelConfig, Topology
+from serve_app.model import load_bundle
+from serve_app.pipeline import Pipeline, local_stages
+from serve_app.types import Bars, SignalRequest
+from tests.serve.conftest import PRODUCTION
+from tests.serve.requests import every_form, probability_of, window
+
+SYMBOLS = ("AAPL", "GOOG", "IBM", "MSFT")
+
+
+@pytest.fixture(scope="module")
+def in_process() -> Pipeline:
+    bundle = load_bundle(PRODUCTION)
+    return Pipeline(bundle, local_stages(bundle, ModelConfig()))
+
+
+def expected(pipeline: Pipeline, symbol: str, bars: Bars) -> float:
+    (outcome,) = asyncio.run(pipeline.run([pipeline.row(SignalRequest(symbol, bars))]))
+    assert outcome.probability is not None
+    return outcome.probability
+
+
+@pytest.mark.parametrize("symbol", SYMBOLS)
+@pytest.mark.parametrize("topology", Topology)
+def test_every_form_gives_the_probability_that_the_pipeline_gives_in_process(
+    topology: Topology,
+    symbol: str,
+    graphs: dict[str, str],
+    client: httpx2.Client,
+    bars: dict[str, Bars],
+    in_process: Pipeline,
+) -> None:
+    right = expected(in_process, symbol, window(bars[symbol]))
+    for form, (path, body) in every_form(symbol, window(bars[symbol])).items():
+        response = client.post(graphs[topology] + path, json=body)
+        assert response.status_code == 200, (form, response.text)
+        assert probability_of(response.json()) == pytest.approx(right, abs=1e-6), form
+
+
+def test_identical_requests_get_bit_for_bit_the_same_probability_in_every_topology(
+    graphs: dict[str, str], client: httpx2.Client, bars: dict[str, Bars], in_process: Pipeline
+) -> None:
+    for symbol in SYMBOLS:
+        path, body = every_form(symbol, window(bars[symbol], ago=10))["columns"]
+        answers = {topology: client.post(graphs[topology] + path, json=body).json() for topology in Topology}
+        assert {probability_of(a) for a in answers.values()} == {
+            expected(in_process, symbol, window(bars[symbol], ago=10))
+        }
+        assert len({a["bundle_digest"] for a in answers.values()}) == 1
+
+
+def test_an_answer_says_which_bundle_and_epoch_and_how_long_each_stage_took(
+    graphs: dict[str, str], client: httpx2.Client, bars: dict[str, Bars]
+) -> None:
+    path, body = every_form("AAPL", window(bars["AAPL"]))["rows"]
+    answer = client.post(graphs[Topology.STAGED] + path, json=body).json()
+    bundle = load_bundle(PRODUCTION)
+    assert (answer["model_version"], answer["bundle_digest"]) == (bundle.version, bundle.digest)
+    assert (answer["variant"], answer["epoch"], answer["status"]) == ("production", 1, "ok")
+    assert answer["timestamp"] == "2013-03-01T00:00:00Z"
+    assert list(answer["timings_ms"]) == ["queue", "preprocess", "model", "strategy"]
+    assert all(value >= 0 for value in answer["timings_ms"].values())
+
+
+def test_the_documented_examples_can_be_sent_as_they_stand(graphs: dict[str, str], client: httpx2.Client) -> None:
+    url = graphs[Topology.FUSED]
+    paths = client.get(url + "/openapi.json").json()["paths"]
+    sent = 0
+    for path, methods in paths.items():
+        for example in methods.get("post", {}).get("requestBody", {}).get("content", {}).values():
+            for body in example["examples"].values():
+                response = client.post(url + path, json=body["value"])
+                assert response.status_code == 200, (path, response.text)
+                sent += 1
+    assert sent >= 4
