@@ -14,8 +14,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from deployments import process_commands, supervise
+from deployments import process_commands
 from deployments.runs import Run
+from deployments.supervise import Options
 from serve_app.client import RequestRefused, SignalClient, signal_body
 from serve_app.model import load_bundle
 from serve_app.training.data import BUILT_IN, load_bars
@@ -59,7 +60,7 @@ class _Answer:
     @property
     def line(self) -> str:
         d = self.decision
-        probability = "–" if d["prediction_probability"] is None else f"{d['prediction_probability']:.4f}"
+        probability = "-" if d["prediction_probability"] is None else f"{d['prediction_probability']:.4f}"
         return (
             f"{d['timestamp'][:10]}  {d['symbol']:<6}  {d['variant']:<10}  {d['model_version']:<7}  "
             f"{probability:>11}  {d['recommended_action']:<6}  {self.latency_ms:>7.1f} ms"
@@ -103,7 +104,9 @@ def _show_refusal(client: SignalClient, bars: Bars, needed: int) -> bool:
 
 
 def _summary(answers: list[_Answer]) -> Table:
-    table = Table("variant", "version", "decisions", "BUY", "SELL", "HOLD", "abstained", "p50 ms", "p95 ms")
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in ("variant", "version", "decisions", "BUY", "SELL", "HOLD", "abstained", "p50 ms", "p95 ms"):
+        table.add_column(name, no_wrap=True)
     by_variant: dict[tuple[str, str], list[_Answer]] = defaultdict(list)
     for answer in answers:
         by_variant[answer.decision["variant"], answer.decision["model_version"]].append(answer)
@@ -153,5 +156,5 @@ def demo(leave: bool, port: int | None) -> None:
         passed = _show(run)
         return passed and not leave
 
-    process_commands.run(CONFIG, port=port, then=then)
+    process_commands.run(CONFIG, Options(port, then=then))
     sys.exit(0 if passed else 1)

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from deployments import processes, runs, serve_status, supervise
 from deployments.runs import Run
+from deployments.supervise import Options
 
 NOT_READY = 3
 """Exit code of `status` unless every graph it shows is ready."""
@@ -38,7 +39,12 @@ def up(config: Path, port: int | None, plain: bool, timeout_s: float) -> None:
     Starts the same file as `serve run`, with Ray's high-throughput flags, and says when every variant has reproduced
     its golden cases. Exits with 0 after a stop, with 1 and the reason if the graph cannot start.
     """
-    supervise.up(config, _state_dir(), _say, port=port, plain=plain, timeout_s=timeout_s)
+    run(config, Options(port, plain, timeout_s))
+
+
+def run(config: Path, options: Options) -> None:
+    """Run a graph as `up` does."""
+    supervise.up(config, _state_dir(), _say, options)
 
 
 @click.command()

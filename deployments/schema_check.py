@@ -3,17 +3,12 @@
 Serve's schemas drop what they do not know, so a misspelt `max_ongoing_request` changes nothing and says nothing.
 The check walks Serve's own pydantic models; it holds no copy of them. What Serve types as a plain dictionary (`args`,
 `user_config`, `runtime_env`) is free-form and not looked into.
-
-Run as a module, `python -m deployments.schema_check configs/*.yaml` names every fault and exits with 1.
 """
 
 import difflib
-import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 from ray.serve.schema import ServeDeploySchema
 
@@ -30,13 +25,6 @@ def faults(document: dict[str, Any]) -> list[str]:
     except ValidationError as error:
         return unknown_keys(document) + [f"{_path(e['loc'])}: {e['msg']}" for e in error.errors()]
     return unknown_keys(document)
-
-
-def main(paths: Sequence[str]) -> int:
-    """Print the faults of these files; return 1 if there are any."""
-    found = [line for path in paths for line in faults(yaml.safe_load(Path(path).read_text()) or {})]
-    sys.stdout.writelines(f"{line}\n" for line in found)
-    return 1 if found else 0
 
 
 def _walk(value: object, models: Sequence[type[BaseModel]], path: str) -> Iterator[str]:
@@ -69,7 +57,3 @@ def _suggestion(key: str, known: dict[str, Any]) -> str:
 def _path(location: Sequence[int | str]) -> str:
     steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in location)
     return "".join(steps).removeprefix(".")
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

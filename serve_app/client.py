@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import httpx2
 
@@ -13,7 +13,7 @@ RETRIED = {429, 503}
 """Statuses that say "later": the service sends Retry-After with them."""
 
 
-class RequestRefused(Exception):  # noqa: N818  what happened, as in serve_app.errors
+class RequestRefused(Exception):
     """The service answered with an error: `status`, `code`, `detail` (with `fallback_action`) and `request_id`."""
 
     def __init__(self, status: int, document: Mapping[str, Any]) -> None:
@@ -50,7 +50,7 @@ class SignalClient:
         self._attempts = attempts
         self._sleep = sleep
 
-    def __enter__(self) -> "SignalClient":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

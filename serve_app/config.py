@@ -4,6 +4,7 @@ from enum import StrEnum
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from serve_app.errors import ConfigError
 from serve_app.types import VariantName
@@ -134,10 +135,14 @@ class ModelAppConfig(Section):
     model: ModelConfig = ModelConfig()
 
 
+def _plain(error: ErrorDetails) -> str:
+    return "unknown key" if error["type"] == "extra_forbidden" else error["msg"]
+
+
 def parse_section(section: type[SectionT], document: dict[str, Any], where: str) -> SectionT:
     """Validate part of a configuration file. Raises ConfigError that names every wrong key."""
     try:
         return section.model_validate(document)
     except ValidationError as error:
-        lines = [f"{where}.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        lines = [f"{'.'.join([where, *map(str, e['loc'])])}: {_plain(e)}" for e in error.errors()]
         raise ConfigError("; ".join(lines)) from error

@@ -2,12 +2,9 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +12,7 @@ import pytest
 
 from deployments import ports, processes, runs
 from deployments.runs import Run
+from tests.waiting import free_port, wait_for
 
 ROOT = Path(__file__).parents[2]
 CONFIG = "configs/fused.yaml"
@@ -36,19 +34,6 @@ BROKEN_CONFIG = """
 http_options: {host: 127.0.0.1}
 applications: [{name: model, route_prefix: /, import_path: "broken_app:app"}]
 """
-
-
-def wait_for(condition: Callable[[], bool], seconds: float, otherwise: Callable[[], str]) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, otherwise()
-        time.sleep(0.1)
-
-
-def free_port() -> int:
-    with closing(socket.create_server(("127.0.0.1", 0))) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 """One local Ray for the whole tier: both models once, and the graph in every topology around them."""
 
 import asyncio
+import os
+import secrets
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,12 +12,13 @@ import pytest
 import ray
 from ray import serve
 
+from deployments import processes
 from deployments.bundles import BundleRef
 from deployments.graph import build_app, build_model
 from deployments.model import ModelDeployment
 from serve_app.config import AppConfig, ModelAppConfig, ModelConfig, Topology
 from serve_app.types import PredictionBatch, WindowBatch
-from tests.e2e.test_lifecycle import free_port
+from tests.waiting import free_port, wait_for
 
 ROOT = Path(__file__).parents[2]
 PRODUCTION = str(ROOT / "models/v1.0")
@@ -40,8 +43,6 @@ class FaultyModel(ModelDeployment):
             await asyncio.sleep(0.3)
         if DEADLY in sentiments and not self._grave.exists():
             self._grave.touch()
-            import os  # noqa: PLC0415
-
             os._exit(1)
         return await super().run(batch)
 
@@ -62,7 +63,9 @@ def app_config(topology: Topology, share: float, deadline_ms: float = 20_000) ->
 @pytest.fixture(scope="session")
 def http_port() -> Iterator[int]:
     """A Ray of our own, with Serve on a free port."""
-    port = free_port()
+    port, run_id = free_port(), secrets.token_hex(8)
+    # Ray's processes inherit these: one to find them by, one to keep it readable there.
+    os.environ |= {processes.RUN_ID: run_id, "SPT_NOENV": "1"}
     with tempfile.TemporaryDirectory(prefix="sg-", dir="/tmp") as folder:
         ray.init(
             address="local",
@@ -76,6 +79,8 @@ def http_port() -> Iterator[int]:
         yield port
         serve.shutdown()
         ray.shutdown()
+        del os.environ[processes.RUN_ID]
+        processes.end(run_id)
 
 
 @pytest.fixture(scope="session")
@@ -92,7 +97,11 @@ def graphs(http_port: int, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     configs["hasty"] = app_config(Topology.MODEL_REMOTE, share=1.0, deadline_ms=150)
     for name, config in configs.items():
         serve.run(build_app(config), name=name, route_prefix=f"/{name}")
-    return {name: f"http://127.0.0.1:{http_port}/{name}" for name in configs}
+    urls = {name: f"http://127.0.0.1:{http_port}/{name}" for name in configs}
+    for url in urls.values():
+        ready = f"{url}/v2/health/ready"
+        wait_for(lambda: httpx2.get(ready).status_code == 200, 60, lambda: httpx2.get(ready).text)  # noqa: B023
+    return urls
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,4 @@
 import warnings
-from pathlib import Path
 
 import pytest
 
@@ -61,10 +60,3 @@ def test_free_form_sections_are_not_looked_into() -> None:
 def test_values_that_serve_refuses_are_named_too() -> None:
     faults = schema_check.faults(document(max_ongoing_requests="many"))
     assert [fault.split(":")[0] for fault in faults] == ["applications[0].deployments[0].max_ongoing_requests"]
-
-
-def test_run_as_a_module_it_prints_the_faults_and_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config = tmp_path / "config.yaml"
-    config.write_text("applications: []\nhttp_option: {port: 1}\n")
-    assert schema_check.main([str(config)]) == 1
-    assert capsys.readouterr().out == "http_option: unknown; did you mean http_options?\n"

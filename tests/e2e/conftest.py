@@ -1,0 +1,64 @@
+"""Real `serve run`, real HTTP, each graph isolated from whatever else runs on the machine."""
+
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2
+import pytest
+import yaml
+
+from deployments import launch, ports, processes, profile
+from tests.waiting import free_port, wait_for
+
+ROOT = Path(__file__).parents[2]
+
+
+@contextmanager
+def serve_run(config: str) -> Iterator[str]:
+    """Run a configuration with plain `serve run`, on a free port; give its address once it is ready."""
+    document = yaml.safe_load((ROOT / config).read_text())
+    port, run_id = free_port(), secrets.token_hex(8)
+    document["http_options"]["port"] = port
+    folder = Path(tempfile.mkdtemp(prefix="sg-", dir="/tmp"))
+    (folder / "config.yaml").write_text(yaml.safe_dump(document))
+    environment = profile.environment(os.environ, ports.choose(port, []), folder, run_id, haproxy=False)
+    log = folder / "log"
+    with log.open("wb") as file:
+        serve = subprocess.Popen(
+            [str(Path(sys.executable).parent / "serve"), "run", str(folder / "config.yaml")],
+            cwd=ROOT,
+            env=environment,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        url = f"http://127.0.0.1:{port}"
+        wait_for(lambda: is_ready(url) or serve.poll() is not None, 180, log.read_text)
+        assert serve.poll() is None, log.read_text()
+        yield url
+    finally:
+        launch.interrupt(serve, 60)
+        processes.end(run_id)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_ready(url: str) -> bool:
+    try:
+        return httpx2.get(url + "/v2/health/ready", timeout=5).status_code == 200
+    except httpx2.HTTPError:
+        return False
+
+
+@pytest.fixture(scope="session")
+def ab_test() -> Iterator[str]:
+    """The address of the A/B graph."""
+    with serve_run("configs/ab_test.yaml") as url:
+        yield url

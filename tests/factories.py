@@ -1,0 +1,122 @@
+"""What many tests ask about: real bars as requests in every form, and stages that fail on chosen rows."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from serve_app.documentation import bars_as_columns, bars_as_rows
+from serve_app.pipeline import Batch, Pipeline, Stages
+from serve_app.preprocess import TECH23
+from serve_app.preprocess.feature_sets import CLOSE, SENTIMENT
+from serve_app.types import FLAT, Bars, FeatureRows, Position, PredictionBatch, SignalRequest, WindowBatch
+
+ROOT = Path(__file__).parents[1]
+PRODUCTION = ROOT / "models/v1.0"
+CANDIDATE = ROOT / "models/v1.1"
+NEEDED, LOOKBACK = 273, 24
+NEUTRAL = {SENTIMENT: 0.5}
+"""The exogenous default of the shipped bundles."""
+
+
+def until(bars: Bars, end: int) -> Bars:
+    """Return the first `end` bars."""
+    return Bars(bars.timestamp[:end], {name: values[:end] for name, values in bars.columns.items()})
+
+
+def window(bars: Bars, ago: int = 0) -> Bars:
+    """Return the bars that a decision `ago` bars before the latest one reads."""
+    return until(bars, len(bars) - ago).tail(NEEDED)
+
+
+def with_columns(bars: Bars, **columns: Any) -> Bars:
+    """Return the bars with columns added or replaced; a number fills its column."""
+    filled = {name: np.broadcast_to(np.asarray(x, dtype=float), len(bars)).copy() for name, x in columns.items()}
+    return Bars(bars.timestamp, {**bars.columns, **filled})
+
+
+def with_value(bars: Bars, column: str, row: int, value: float) -> Bars:
+    """Return the bars with one value changed."""
+    values = bars.columns[column].copy()
+    values[row] = value
+    return Bars(bars.timestamp, {**bars.columns, column: values})
+
+
+def flat_bars(n: int, price: float = 50.0, volume: float = 1000.0) -> Bars:
+    """Return daily bars of a market that does not move."""
+    timestamp = np.datetime64("2013-01-01", "us") + np.arange(n) * np.timedelta64(1, "D")
+    prices = dict.fromkeys(("open", "high", "low", "close"), np.full(n, price))
+    return Bars(timestamp, {**prices, "volume": np.full(n, volume)})
+
+
+def features_of(bars: Bars, rows: int = LOOKBACK) -> FeatureRows:
+    """Return the features of the last rows, as a client would compute them."""
+    stacked = TECH23.stack(bars, NEUTRAL)[None]
+    return FeatureRows(TECH23.features, TECH23.compute(stacked, bars.timestamp[None], rows)[0])
+
+
+def real_requests(bars: Mapping[str, Bars], n: int, position: Position = FLAT) -> list[SignalRequest]:
+    """Return n requests about different windows of the symbols that the shipped bundles know."""
+    symbols = ("AAPL", "GOOG", "IBM", "MSFT")
+    return [SignalRequest(symbols[i % 4], window(bars[symbols[i % 4]], ago=7 * i), position) for i in range(n)]
+
+
+def every_form(symbol: str, bars: Bars) -> Mapping[str, tuple[str, dict[str, Any]]]:
+    """Return name of the form → path and body; all of them ask about the same bar."""
+    features = features_of(bars)
+    rows = features.values.tolist()
+    feature_rows = [dict(zip(features.columns, row, strict=True)) for row in rows]
+    return {
+        "rows": ("/v1/signals", {"symbol": symbol, "bars": bars_as_rows(bars)}),
+        "columns": ("/v1/signals", {"symbol": symbol, "bars": bars_as_columns(bars)}),
+        "features": ("/v1/signals", {"symbol": symbol, "features": {"columns": list(features.columns), "rows": rows}}),
+        "batch": ("/v1/signals:batch", {"requests": [{"symbol": symbol, "bars": bars_as_rows(bars)}]}),
+        "predict with bars": ("/predict", {"symbol": symbol, "historical_data": bars_as_rows(bars)}),
+        "predict with features": ("/predict", {"symbol": symbol, "historical_data": feature_rows}),
+    }
+
+
+def probability_of(document: Mapping[str, Any]) -> float:
+    """Return the probability of an answer in any form."""
+    answer = document["results"][0] if "results" in document else document
+    value: float = answer["prediction_probability"]
+    return value
+
+
+class RowwiseModel:
+    """A model whose logit is the last scaled close of each row: bit for bit the same in every batch."""
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    async def run(self, batch: WindowBatch) -> PredictionBatch:
+        """Answer a batch, and remember how large it was."""
+        self.batches.append(len(batch))
+        logits = batch.windows[:, -1, TECH23.features.index(CLOSE)].copy()
+        return PredictionBatch(batch.digest, logits, 1 / (1 + np.exp(-logits.astype(np.float64))))
+
+
+class Failing:
+    """A stage that raises the same error whatever it is asked, and counts how often it was."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+        self.calls = 0
+
+    async def run(self, _batch: Batch) -> Any:
+        """Raise."""
+        self.calls += 1
+        raise self.error
+
+
+def with_stages(pipeline: Pipeline, **stages: Any) -> Pipeline:
+    """Return a pipeline of the same bundle with some stages replaced."""
+    kept = {field.name: getattr(pipeline.stages, field.name) for field in dataclasses.fields(Stages)}
+    return Pipeline(pipeline.bundle, Stages(**{**kept, **stages}))
+
+
+def values(items: Sequence[Any], name: str) -> list[Any]:
+    """Return one attribute of every item."""
+    return [getattr(item, name) for item in items]

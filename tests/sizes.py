@@ -1,0 +1,18 @@
+"""Sizes that differ between `make test` (CI) and `make prove` (full): one table for all tests."""
+
+import os
+
+SIZES: dict[str, tuple[int, int]] = {
+    "hypothesis examples": (40, 1000),
+    "history ends per symbol": (150, 3000),
+    "perturbed positions": (120, 329),
+    "changed bytes per file": (12, 2000),
+    "symbols of an assignment": (500, 500),
+}
+"""What is counted → how many in CI, how many in a full run."""
+
+
+def size(name: str) -> int:
+    """Return the size for this run; SIGNALGRAPH_PROVE=1 asks for the full one."""
+    ci, full = SIZES[name]
+    return full if os.environ.get("SIGNALGRAPH_PROVE") == "1" else ci

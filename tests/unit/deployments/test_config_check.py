@@ -1,0 +1,96 @@
+"""Everything that can be known to be wrong with a configuration is said before anything starts."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from deployments import config_check
+
+CONFIGS = sorted((Path(__file__).parents[3] / "configs").glob("*.yaml"))
+Document = dict[str, Any]
+
+
+@pytest.fixture
+def ab_test() -> Document:
+    (path,) = (path for path in CONFIGS if path.name == "ab_test.yaml")
+    document: Document = copy.deepcopy(yaml.safe_load(path.read_text()))
+    return document
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_the_shipped_configurations_have_no_fault(path: Path) -> None:
+    assert config_check.faults_of_file(path) == []
+
+
+def signals(document: Document) -> Document:
+    application: Document = document["applications"][0]
+    return application
+
+
+def misspell_share(document: Document) -> None:
+    assignment = signals(document)["args"]["router"]["assignment"]
+    assignment["candidate_shar"] = assignment.pop("candidate_share")
+
+
+def misspell_replicas(document: Document) -> None:
+    signals(document)["deployments"][0]["num_replica"] = 2
+
+
+def open_to_the_world(document: Document) -> None:
+    document["http_options"]["host"] = "0.0.0.0"  # noqa: S104  what must be refused
+
+
+def forget_the_candidate(document: Document) -> None:
+    document["applications"].pop()
+
+
+def give_the_candidate_another_bundle(document: Document) -> None:
+    document["applications"][2]["args"]["bundle"] = "models/v1.0"
+
+
+def share_above_one(document: Document) -> None:
+    signals(document)["args"]["router"]["assignment"]["candidate_share"] = 1.2
+
+
+def use_a_candidate_that_is_not_there(document: Document) -> None:
+    del signals(document)["args"]["variants"]["candidate"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "named"),
+    [
+        (misspell_share, "applications[0].args.router.assignment.candidate_shar: unknown key"),
+        (misspell_replicas, "applications[0].deployments[0].num_replica: unknown; did you mean num_replicas?"),
+        (open_to_the_world, "router.auth is none: anybody may ask"),
+        (forget_the_candidate, "variants.candidate: no application builds its model"),
+        (give_the_candidate_another_bundle, "variants.candidate.bundle is models/v1.1"),
+        (share_above_one, "applications[0].args.router.assignment.candidate_share"),
+        (use_a_candidate_that_is_not_there, "variants.candidate is not set"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_a_fault_is_named(ab_test: Document, spoil: Callable[[Document], None], named: str) -> None:
+    spoil(ab_test)
+    faults = config_check.faults(ab_test)
+    assert any(named in fault for fault in faults), faults
+
+
+def test_what_is_no_serve_config_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    assert "cannot be read" in config_check.faults_of_file(path)[0]
+    path.write_text("- a list")
+    assert config_check.faults_of_file(path) == ["it is not a Serve config: it has no `applications`"]
+    path.write_text("applications: {")
+    assert "cannot be read" in config_check.faults_of_file(path)[0]
+
+
+def test_run_as_a_module_it_prints_the_faults_and_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("applications: []\nhttp_option: {port: 1}\n")
+    assert config_check.main([str(path)]) == 1
+    assert capsys.readouterr().out == f"{path}: http_option: unknown; did you mean http_options?\n"
+    assert config_check.main([str(CONFIGS[0])]) == 0
