@@ -1,0 +1,376 @@
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pytest
+
+from serve_app.errors import (
+    InvalidPosition,
+    MalformedRequest,
+    MissingColumns,
+    Overloaded,
+    StageUnavailable,
+    TooFewBars,
+    UnknownSymbol,
+)
+from serve_app.pipeline import Pipeline
+from serve_app.router import Assignment
+from serve_app.service import NOT_YET, Lane, Refused, SignalService, decision_id
+from serve_app.types import (
+    Action,
+    Bars,
+    Decision,
+    Outcome,
+    Position,
+    PositionStatus,
+    PredictionBatch,
+    Reason,
+    Row,
+    SignalRequest,
+    Status,
+    VariantName,
+    WindowBatch,
+)
+from tests.factories import RowwiseModel, features_of, real_requests, values, window, with_stages
+
+PRODUCTION, CANDIDATE = VariantName.PRODUCTION, VariantName.CANDIDATE
+HELD_TOO_LONG = Position(PositionStatus.LONG, time_in_position_bars=8)
+HELD_BRIEFLY = Position(PositionStatus.LONG, time_in_position_bars=7)
+
+
+def alone(pipeline: Pipeline) -> Callable[[Row], Awaitable[Outcome]]:
+    """Submit each row as a batch of its own."""
+
+    async def submit(row: Row) -> Outcome:
+        return (await pipeline.run([row]))[0]
+
+    return submit
+
+
+def service_of(lanes: Mapping[VariantName, Lane], **assignment: Any) -> SignalService:
+    return SignalService(lanes, Assignment(**assignment))
+
+
+def proven(service: SignalService) -> SignalService:
+    assert asyncio.run(service.prove())
+    return service
+
+
+def decide(service: SignalService, *requests: SignalRequest | Refused, request_id: str = "r") -> list[Any]:
+    return asyncio.run(service.decide(request_id, requests))
+
+
+@pytest.fixture(scope="module")
+def service(pipeline: Pipeline) -> SignalService:
+    return proven(service_of({PRODUCTION: Lane(pipeline, alone(pipeline))}))
+
+
+@pytest.fixture(scope="module")
+def both(pipeline: Pipeline, candidate: Pipeline) -> SignalService:
+    """IBM goes to the candidate."""
+    lanes = {PRODUCTION: Lane(pipeline, alone(pipeline)), CANDIDATE: Lane(candidate, alone(candidate))}
+    return proven(service_of(lanes, pins={"IBM": CANDIDATE}))
+
+
+# A decision.
+
+
+def test_a_decision_names_everything_that_it_rests_on(
+    service: SignalService, pipeline: Pipeline, bars: dict[str, Bars]
+) -> None:
+    (decision,) = decide(service, SignalRequest("IBM", bars["IBM"]))
+    (outcome,) = asyncio.run(pipeline.run([pipeline.row(SignalRequest("IBM", bars["IBM"]))]))
+    assert decision == Decision(
+        decision_id=decision_id("r", 0),
+        symbol="IBM",
+        timestamp=datetime(2013, 3, 1, tzinfo=UTC),
+        status=Status.OK,
+        reason=None,
+        probability=outcome.probability,
+        action=outcome.action,
+        variant=PRODUCTION,
+        model_version="v1.0",
+        bundle_digest=pipeline.bundle.digest,
+        epoch=1,
+        batch_size=1,
+        timings_ms=decision.timings_ms,
+    )
+    assert set(decision.timings_ms) == {"preprocess", "model", "strategy"}
+
+
+def test_decisions_come_in_the_order_of_the_requests(service: SignalService, bars: dict[str, Bars]) -> None:
+    requests = real_requests(bars, 12)
+    decisions = decide(service, *requests)
+    assert values(decisions, "symbol") == values(requests, "symbol")
+    alone = [decide(service, request)[0].probability for request in requests]
+    assert values(decisions, "probability") == pytest.approx(alone, abs=1e-6)
+
+
+def test_no_requests_get_no_decisions(service: SignalService) -> None:
+    assert decide(service) == []
+
+
+def test_the_epoch_is_that_of_the_service(pipeline: Pipeline, bars: dict[str, Bars]) -> None:
+    lanes = {PRODUCTION: Lane(pipeline, alone(pipeline))}
+    third = proven(SignalService(lanes, Assignment(), epoch=3))
+    assert decide(third, SignalRequest("IBM", bars["IBM"]))[0].epoch == 3
+
+
+# Identity and time.
+
+
+def test_a_request_that_is_sent_twice_is_decided_under_one_id(service: SignalService, bars: dict[str, Bars]) -> None:
+    request = SignalRequest("IBM", bars["IBM"])
+    first, second = (decide(service, request, request, request_id="abc") for _ in range(2))
+    assert values(first, "decision_id") == values(second, "decision_id")
+    assert len(set(values(first, "decision_id"))) == 2
+
+
+def test_decision_ids_are_settled_for_ever() -> None:
+    assert decision_id("abc", 0) == str(uuid.uuid5(uuid.UUID("6f1c5a0e-3f0b-5e7c-9d7e-5b1f4c2f9a11"), "abc/0"))
+    assert len({decision_id(request, i) for request in ("a", "b", "a/1") for i in range(30)}) == 90
+
+
+def test_an_index_and_a_request_id_do_not_run_into_each_other() -> None:
+    assert decision_id("a/1", 2) != decision_id("a", 12)
+
+
+def test_the_timestamp_is_that_of_the_last_bar_in_utc(service: SignalService, bars: dict[str, Bars]) -> None:
+    decisions = decide(service, *(SignalRequest("IBM", window(bars["IBM"], ago)) for ago in (0, 1, 5)))
+    expected = [bars["IBM"].timestamp[-1 - ago] for ago in (0, 1, 5)]
+    assert [np.datetime64(d.timestamp.replace(tzinfo=None)) for d in decisions] == expected
+    assert {d.timestamp.tzinfo for d in decisions} == {UTC}
+
+
+@pytest.mark.parametrize("timestamp", [None, datetime(2013, 3, 1, 15, 30, tzinfo=UTC)])
+def test_features_have_the_timestamp_that_the_client_gave_or_none(
+    service: SignalService, bars: dict[str, Bars], timestamp: datetime | None
+) -> None:
+    features = replace(features_of(window(bars["IBM"])), timestamp=timestamp)
+    (decision,) = decide(service, SignalRequest("IBM", features))
+    assert (decision.status, decision.timestamp) == (Status.OK, timestamp)
+
+
+# Variants.
+
+
+def test_symbols_go_to_the_variant_that_they_are_assigned_to(
+    both: SignalService, pipeline: Pipeline, candidate: Pipeline, bars: dict[str, Bars]
+) -> None:
+    ibm, aapl = decide(both, SignalRequest("IBM", bars["IBM"]), SignalRequest("AAPL", bars["AAPL"]))
+    assert (ibm.variant, ibm.model_version, ibm.bundle_digest) == (CANDIDATE, "v1.1", candidate.bundle.digest)
+    assert (aapl.variant, aapl.model_version, aapl.bundle_digest) == (PRODUCTION, "v1.0", pipeline.bundle.digest)
+
+
+def test_the_share_decides_as_the_assignment_says(
+    pipeline: Pipeline, candidate: Pipeline, bars: dict[str, Bars]
+) -> None:
+    assignment = Assignment(0.3, "ab-test-1")
+    lanes = {PRODUCTION: Lane(pipeline, alone(pipeline)), CANDIDATE: Lane(candidate, alone(candidate))}
+    service = SignalService(lanes, assignment)
+    assert asyncio.run(service.prove())
+    requests = real_requests(bars, 4)
+    assert values(decide(service, *requests), "variant") == [assignment.variant(r.symbol) for r in requests]
+    assert len({assignment.variant(r.symbol) for r in requests}) == 2
+
+
+def test_the_production_pipeline_is_that_of_the_production_variant(both: SignalService, pipeline: Pipeline) -> None:
+    assert both.production is pipeline
+
+
+# Ready, or not yet.
+
+
+class Switched:
+    """A model that is away until it is switched on."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._model = pipeline.stages.model
+        self.error: Exception | None = StageUnavailable("model-production: no replica yet")
+
+    async def run(self, batch: WindowBatch) -> PredictionBatch:
+        if self.error is not None:
+            raise self.error
+        return await self._model(batch)
+
+
+def test_a_variant_that_is_not_proven_abstains_and_does_not_ask_its_model(
+    pipeline: Pipeline, bars: dict[str, Bars]
+) -> None:
+    model = RowwiseModel()
+    unasked = with_stages(pipeline, model=model.run)
+    service = service_of({PRODUCTION: Lane(unasked, alone(unasked))})
+    positions = (Position(), HELD_BRIEFLY, HELD_TOO_LONG)
+    decisions = decide(service, *(SignalRequest("IBM", bars["IBM"], position) for position in positions))
+    assert service.readiness() == {PRODUCTION: NOT_YET}
+    assert values(decisions, "status") == [Status.ABSTAIN] * 3
+    assert values(decisions, "reason") == [Reason.MODEL_UNAVAILABLE] * 3
+    assert values(decisions, "probability") == [None] * 3
+    assert values(decisions, "action") == [Action.HOLD, Action.HOLD, Action.SELL]
+    assert values(decisions, "bundle_digest") == [pipeline.bundle.digest] * 3
+    assert model.batches == []
+
+
+def test_an_unproven_variant_still_refuses_what_is_unusable(pipeline: Pipeline, bars: dict[str, Bars]) -> None:
+    service = service_of({PRODUCTION: Lane(pipeline, alone(pipeline))})
+    (refused,) = decide(service, SignalRequest("FB", bars["FB"]))
+    assert isinstance(refused.error, UnknownSymbol)
+
+
+def test_proving_keeps_the_reason_and_recovers(pipeline: Pipeline, bars: dict[str, Bars]) -> None:
+    model = Switched(pipeline)
+    switched = with_stages(pipeline, model=model.run)
+    service = service_of({PRODUCTION: Lane(switched, alone(switched))})
+    assert not asyncio.run(service.prove())
+    assert service.readiness() == {PRODUCTION: "StageUnavailable: model-production: no replica yet"}
+    model.error = RuntimeError("out of memory")
+    assert not asyncio.run(service.prove())
+    assert service.readiness() == {PRODUCTION: "RuntimeError: out of memory"}
+    assert decide(service, SignalRequest("IBM", bars["IBM"]))[0].status is Status.ABSTAIN
+    model.error = None
+    assert asyncio.run(service.prove())
+    assert service.readiness() == {PRODUCTION: None}
+    assert decide(service, SignalRequest("IBM", bars["IBM"]))[0].status is Status.OK
+
+
+def test_a_parity_error_is_the_reason_with_the_feature_in_it(pipeline: Pipeline) -> None:
+    golden = pipeline.bundle.golden
+    bundle = replace(pipeline.bundle, golden=replace(golden, windows=golden.windows + 1))
+    wrong = Pipeline(bundle, pipeline.stages)
+    service = service_of({PRODUCTION: Lane(wrong, alone(wrong))})
+    assert not asyncio.run(service.prove())
+    assert str(service.readiness()[PRODUCTION]).startswith("ParityError: golden case 0: feature open in row 0")
+
+
+def test_a_candidate_that_is_not_proven_does_not_keep_production_from_answering(
+    pipeline: Pipeline, candidate: Pipeline, bars: dict[str, Bars]
+) -> None:
+    model = Switched(candidate)
+    away = with_stages(candidate, model=model.run)
+    lanes = {PRODUCTION: Lane(pipeline, alone(pipeline)), CANDIDATE: Lane(away, alone(away))}
+    service = service_of(lanes, pins={"IBM": CANDIDATE})
+    assert not asyncio.run(service.prove())
+    assert service.readiness()[PRODUCTION] is None
+    ibm, aapl = decide(service, SignalRequest("IBM", bars["IBM"]), SignalRequest("AAPL", bars["AAPL"]))
+    assert (ibm.status, ibm.variant, ibm.model_version) == (Status.ABSTAIN, CANDIDATE, "v1.1")
+    assert (aapl.status, aapl.variant) == (Status.OK, PRODUCTION)
+
+
+def test_what_was_proven_is_not_proven_again(pipeline: Pipeline) -> None:
+    model = RowwiseModel()
+
+    async def counting(batch: WindowBatch) -> PredictionBatch:
+        await model.run(batch)
+        return await pipeline.stages.model(batch)
+
+    counted = with_stages(pipeline, model=counting)
+    service = service_of({PRODUCTION: Lane(counted, alone(counted))})
+    assert [asyncio.run(service.prove()) for _ in range(3)] == [True] * 3
+    assert model.batches == [12]
+
+
+# What cannot be answered.
+
+
+@pytest.mark.parametrize(
+    ("position", "action"), [(Position(), Action.HOLD), (HELD_BRIEFLY, Action.HOLD), (HELD_TOO_LONG, Action.SELL)]
+)
+@pytest.mark.parametrize("symbol", ["IBM", "FB"])
+def test_a_refusal_carries_the_action_that_needs_no_model(
+    service: SignalService, bars: dict[str, Bars], symbol: str, position: Position, action: Action
+) -> None:
+    (refused,) = decide(service, SignalRequest(symbol, bars[symbol].tail(10), position))
+    assert isinstance(refused.error, TooFewBars if symbol == "IBM" else UnknownSymbol)
+    assert refused.error.detail["fallback_action"] is action
+
+
+@pytest.mark.parametrize(
+    "position", [Position(PositionStatus.LONG), Position(PositionStatus.LONG, time_in_position_bars=-1)]
+)
+def test_a_refusal_of_a_position_that_says_no_time_holds(
+    service: SignalService, bars: dict[str, Bars], position: Position
+) -> None:
+    (refused,) = decide(service, SignalRequest("IBM", bars["IBM"], position))
+    assert isinstance(refused.error, InvalidPosition)
+    assert refused.error.detail["fallback_action"] is Action.HOLD
+
+
+def test_what_was_refused_while_reading_gets_the_action_for_what_could_be_read(service: SignalService) -> None:
+    long, unknown = decide(
+        service,
+        Refused(MissingColumns("no close"), "IBM", HELD_TOO_LONG),
+        Refused(MalformedRequest("nothing readable")),
+    )
+    assert long.error.detail["fallback_action"] is Action.SELL
+    assert unknown.error.detail["fallback_action"] is Action.HOLD
+
+
+def test_the_fallback_is_that_of_the_variant_which_the_symbol_is_assigned_to(
+    pipeline: Pipeline, candidate: Pipeline
+) -> None:
+    strategy = candidate.bundle.config.strategy.model_copy(update={"max_holding_period": 3.0})
+    bundle = replace(candidate.bundle, config=candidate.bundle.config.model_copy(update={"strategy": strategy}))
+    hasty = Pipeline(bundle, candidate.stages)
+    lanes = {PRODUCTION: Lane(pipeline, alone(pipeline)), CANDIDATE: Lane(hasty, alone(hasty))}
+    service = service_of(lanes, pins={"IBM": CANDIDATE})
+    held = Position(PositionStatus.LONG, time_in_position_bars=3)
+    ibm, aapl = decide(service, *(Refused(MissingColumns("no close"), symbol, held) for symbol in ("IBM", "AAPL")))
+    assert (ibm.error.detail["fallback_action"], aapl.error.detail["fallback_action"]) == (Action.SELL, Action.HOLD)
+
+
+@pytest.mark.parametrize("where", [0, 3, 7])
+def test_one_bad_request_among_many_fails_alone(
+    service: SignalService, bars: dict[str, Bars], where: int
+) -> None:
+    requests: list[SignalRequest] = real_requests(bars, 8)
+    expected = values(decide(service, *requests), "probability")
+    requests[where] = SignalRequest("FB", bars["FB"], HELD_TOO_LONG)
+    answers = decide(service, *requests)
+    assert isinstance(answers[where], Refused)
+    assert answers[where].error.detail["fallback_action"] is Action.SELL
+    assert [a.probability for i, a in enumerate(answers) if i != where] == pytest.approx(
+        [p for i, p in enumerate(expected) if i != where], abs=1e-6
+    )
+    assert [a.decision_id for i, a in enumerate(answers) if i != where] == [
+        decision_id("r", i) for i in range(8) if i != where
+    ]
+
+
+def test_a_full_queue_is_a_refusal_with_the_action_that_needs_no_model(
+    pipeline: Pipeline, bars: dict[str, Bars]
+) -> None:
+    async def full(_row: Row) -> Outcome:
+        raise Overloaded("1024 requests are waiting", retry_after_s=1)
+
+    service = proven(service_of({PRODUCTION: Lane(pipeline, full)}))
+    answers: Sequence[Any] = decide(
+        service, *(SignalRequest("IBM", bars["IBM"], p) for p in (HELD_TOO_LONG, Position()))
+    )
+    assert [a.error.detail for a in answers] == [
+        {"retry_after_s": 1, "fallback_action": Action.SELL},
+        {"retry_after_s": 1, "fallback_action": Action.HOLD},
+    ]
+
+
+def test_requests_of_one_call_are_submitted_together(pipeline: Pipeline, bars: dict[str, Bars]) -> None:
+    async def scenario() -> list[Any]:
+        waiting: list[Row] = []
+        everybody = asyncio.Event()
+
+        async def submit(row: Row) -> Outcome:
+            waiting.append(row)
+            if len(waiting) == 3:
+                everybody.set()
+            await everybody.wait()  # would wait for ever if they came one after the other
+            return Outcome(Action.HOLD, 0.5)
+
+        service = service_of({PRODUCTION: Lane(pipeline, submit)})
+        assert await service.prove()
+        async with asyncio.timeout(10):
+            return await service.decide("r", real_requests(bars, 3))
+
+    assert values(asyncio.run(scenario()), "probability") == [0.5] * 3
