@@ -236,7 +236,7 @@ def create_api(front: Front, clock: Callable[[], float] = time.perf_counter) -> 
         status: {"model": ErrorBody} for status in (400, 401, 413, 422, 429, 503)
     }
     examples = front.examples
-    asking = APIRouter(dependencies=[Depends(routes.authorize)], responses=errors)
+    asking = APIRouter(tags=["signals"], dependencies=[Depends(routes.authorize)], responses=errors)
     asking.post(
         "/v1/signals",
         responses={200: {"model": DecisionBody}},
@@ -255,10 +255,12 @@ def create_api(front: Front, clock: Callable[[], float] = time.perf_counter) -> 
     asking.get("/v1/monitor")(routes.monitor)
     api = FastAPIOffline(title="SignalGraph", redoc_url=None, lifespan=front.lifespan, version="1")
     api.include_router(asking)
-    api.get("/v2/health/live")(routes.live)
-    api.get("/v2/health/ready", responses={503: {"description": "a variant is not ready; the body says why"}})(
-        routes.ready
-    )
+    api.get("/v2/health/live", tags=["health"])(routes.live)
+    api.get(
+        "/v2/health/ready",
+        tags=["health"],
+        responses={503: {"description": "a variant is not ready; the body says why"}},
+    )(routes.ready)
     api.add_exception_handler(ServeAppError, routes.on_error)
     api.add_exception_handler(HTTPException, _on_http_error)
     api.add_exception_handler(Exception, _on_bug)

@@ -4,11 +4,34 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
 
 from serve_app.types import Status
 
 Rows = Annotated[list[dict[str, Any]], Field(description="one object a bar, oldest first")]
 Columns = Annotated[dict[str, list[Any]], Field(description="one array a column, oldest bar first")]
+
+
+EXAMPLE_DECISION: JsonDict = {
+    "decision_id": "bdf503fd-1cb2-5dc7-be1f-6929c09f227e",
+    "symbol": "MSFT",
+    "timestamp": "2013-03-01T00:00:00Z",
+    "status": "ok",
+    "reason": None,
+    "prediction_probability": 0.2341,
+    "recommended_action": "HOLD",
+    "variant": "production",
+    "model_version": "v1.0",
+    "bundle_digest": "sha256:048e95e6…",
+    "epoch": 1,
+    "timings_ms": {"queue": 0.1, "preprocess": 3.1, "model": 4.0, "strategy": 2.2},
+}
+EXAMPLE_ERROR: JsonDict = {
+    "error": "272 bars given, 273 needed; send at least 273, oldest first",
+    "code": "too_few_bars",
+    "detail": {"given": 272, "needed": 273, "fallback_action": "HOLD"},
+    "request_id": "order-17",
+}
 
 
 class Body(BaseModel):
@@ -63,6 +86,8 @@ class PredictBody(Body):
 class DecisionBody(BaseModel):
     """A decision. An abstention has status `abstain`, a reason, no probability, and an action that needs no model."""
 
+    model_config = ConfigDict(json_schema_extra={"example": EXAMPLE_DECISION})
+
     decision_id: str
     symbol: str
     timestamp: datetime | None = Field(description="of the last bar, as the client gave it")
@@ -79,6 +104,8 @@ class DecisionBody(BaseModel):
 
 class ErrorBody(BaseModel):
     """An error says what is wrong and how to mend it; `detail.fallback_action` is the action that needs no model."""
+
+    model_config = ConfigDict(json_schema_extra={"example": EXAMPLE_ERROR})
 
     error: str
     code: str

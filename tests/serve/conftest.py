@@ -14,9 +14,9 @@ from ray import serve
 
 from deployments import processes
 from deployments.bundles import BundleRef
-from deployments.graph import build_app, build_model
+from deployments.graph import API_KEYS, build_app, build_model
 from deployments.model import ModelDeployment
-from serve_app.config import AppConfig, ModelAppConfig, ModelConfig, Topology
+from serve_app.config import AppConfig, Auth, ModelAppConfig, ModelConfig, Topology
 from serve_app.types import PredictionBatch, WindowBatch
 from tests.waiting import free_port, wait_for
 
@@ -47,7 +47,10 @@ class FaultyModel(ModelDeployment):
         return await super().run(batch)
 
 
-def app_config(topology: Topology, share: float, deadline_ms: float = 20_000) -> AppConfig:
+KEYS = "key-of-desk-a, key-of-desk-b"
+
+
+def app_config(topology: Topology, share: float, deadline_ms: float = 20_000, auth: Auth = Auth.NONE) -> AppConfig:
     return AppConfig.model_validate(
         {
             "topology": topology,
@@ -55,7 +58,7 @@ def app_config(topology: Topology, share: float, deadline_ms: float = 20_000) ->
                 "production": {"bundle": PRODUCTION, "deadline_ms": deadline_ms},
                 "candidate": {"bundle": CANDIDATE, "deadline_ms": deadline_ms},
             },
-            "router": {"assignment": {"candidate_share": share, "salt": "tests"}},
+            "router": {"auth": auth, "assignment": {"candidate_share": share, "salt": "tests"}},
         }
     )
 
@@ -84,7 +87,7 @@ def http_port() -> Iterator[int]:
 
 
 @pytest.fixture(scope="session")
-def graphs(http_port: int, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def graphs(http_port: int, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Every topology under a route of its own; the candidate is the faulty model, and answers all in `faulty`."""
     grave = str(tmp_path_factory.mktemp("grave") / "died")
     small = {"ray_actor_options": {"num_cpus": 0.1}}
@@ -95,16 +98,27 @@ def graphs(http_port: int, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     configs = {str(topology): app_config(topology, share=0.0) for topology in Topology}
     configs["faulty"] = app_config(Topology.STAGED, share=1.0)
     configs["hasty"] = app_config(Topology.MODEL_REMOTE, share=1.0, deadline_ms=150)
+    configs["locked"] = app_config(Topology.MODEL_REMOTE, share=0.0, auth=Auth.API_KEYS)
+    monkeypatch.setenv(API_KEYS, KEYS)
     for name, config in configs.items():
         serve.run(build_app(config), name=name, route_prefix=f"/{name}")
     urls = {name: f"http://127.0.0.1:{http_port}/{name}" for name in configs}
     for url in urls.values():
-        ready = f"{url}/v2/health/ready"
-        wait_for(lambda: httpx2.get(ready).status_code == 200, 60, lambda: httpx2.get(ready).text)  # noqa: B023
+        wait_until_ready(f"{url}/v2/health/ready")
     return urls
+
+
+def wait_until_ready(url: str) -> None:
+    wait_for(lambda: httpx2.get(url).status_code == 200, 60, lambda: httpx2.get(url).text)
 
 
 @pytest.fixture(scope="session")
 def client() -> Iterator[httpx2.Client]:
     with httpx2.Client(timeout=60) as http:
         yield http
+
+
+@pytest.fixture(scope="session")
+def monkeypatch() -> Iterator[pytest.MonkeyPatch]:
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch

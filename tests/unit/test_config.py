@@ -36,8 +36,8 @@ def test_configured_variants_come_with_production_first() -> None:
 @pytest.mark.parametrize(
     ("document", "key"),
     [
-        ({**LEAST, "toplogy": "fused"}, "args.toplogy: Extra inputs"),
-        ({**LEAST, "router": {"batching": {"max_batchsize": 3}}}, "args.router.batching.max_batchsize: Extra inputs"),
+        ({**LEAST, "toplogy": "fused"}, "args.toplogy: unknown key"),
+        ({**LEAST, "router": {"batching": {"max_batchsize": 3}}}, "args.router.batching.max_batchsize: unknown key"),
         ({**LEAST, "monitor": {"window": 0}}, "args.monitor.window: Input should be greater than 0"),
         ({**LEAST, "router": {"assignment": {"candidate_share": 1.1}}}, "args.router.assignment.candidate_share"),
         ({**LEAST, "router": {"assignment": {"pins": {"IBM": "shadow"}}}}, "args.router.assignment.pins.IBM"),
@@ -46,7 +46,7 @@ def test_configured_variants_come_with_production_first() -> None:
         ({**LEAST, "model": {"threads": 0}}, "args.model.threads"),
         ({"variants": {}}, "args.variants.production: Field required"),
         ({"variants": {"production": {"bundle": "x", "deadline_ms": 0}}}, "args.variants.production.deadline_ms"),
-        ({"variants": {"production": {"bundle": "x"}, "shadow": {"bundle": "y"}}}, "args.variants.shadow: Extra"),
+        ({"variants": {"production": {"bundle": "x"}, "shadow": {"bundle": "y"}}}, "args.variants.shadow: unknown key"),
         ({}, "args.variants: Field required"),
     ],
 )

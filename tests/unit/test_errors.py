@@ -18,7 +18,7 @@ def descendants(kind: type[ServeAppError]) -> Iterator[type[ServeAppError]]:
 EVERY = list(descendants(ServeAppError))
 LINE = re.compile(r"^(?P<indent> *)[*+-] (?P<name>\w+)\b(?P<rest>.*)$", re.MULTILINE)
 TREE = {match["name"]: match for match in LINE.finditer(errors.__doc__ or "")}
-NOT_WRITTEN_DOWN = {"UnusableRequest", "ConfigError", "BundleError"}
+NOT_WRITTEN_DOWN = {"UnusableRequest", "ConfigError"}
 
 
 def ids(kind: type[ServeAppError]) -> str:

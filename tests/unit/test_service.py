@@ -323,9 +323,7 @@ def test_the_fallback_is_that_of_the_variant_which_the_symbol_is_assigned_to(
 
 
 @pytest.mark.parametrize("where", [0, 3, 7])
-def test_one_bad_request_among_many_fails_alone(
-    service: SignalService, bars: dict[str, Bars], where: int
-) -> None:
+def test_one_bad_request_among_many_fails_alone(service: SignalService, bars: dict[str, Bars], where: int) -> None:
     requests: list[SignalRequest] = real_requests(bars, 8)
     expected = values(decide(service, *requests), "probability")
     requests[where] = SignalRequest("FB", bars["FB"], HELD_TOO_LONG)
