@@ -47,7 +47,7 @@ class _Holding:
         if action == Action.SELL:
             self.bars = None
         elif action == Action.BUY:
-            self.bars = 0
+            self.bars = 1  # filled at the next open, so held for one bar when that one closes
         elif self.bars is not None:
             self.bars += 1
 
@@ -74,10 +74,8 @@ def _bodies(bars: Mapping[str, Bars], needed: int, holdings: Mapping[str, _Holdi
     """One request for each of the latest bars of each symbol, all symbols of one bar together."""
     for ago in reversed(range(LATEST)):
         for symbol in SYMBOLS:
-            history = bars[symbol]
-            end = len(history) - ago
-            window = Bars(history.timestamp[:end], {n: v[:end] for n, v in history.columns.items()}).tail(needed)
-            yield signal_body(symbol, window, holdings[symbol].position)
+            known = bars[symbol].until(len(bars[symbol]) - ago)
+            yield signal_body(symbol, known.tail(needed), holdings[symbol].position)
 
 
 def _replay(client: SignalClient, bars: Mapping[str, Bars], needed: int) -> list[_Answer]:

@@ -79,9 +79,16 @@ class Bars:
     def __len__(self) -> int:
         return len(self.timestamp)
 
+    def _cut(self, where: slice) -> "Bars":
+        return Bars(self.timestamp[where], {name: values[where] for name, values in self.columns.items()})
+
     def tail(self, n: int) -> "Bars":
         """Return the last `n` bars."""
-        return Bars(self.timestamp[-n:], {name: values[-n:] for name, values in self.columns.items()})
+        return self._cut(slice(-n, None))
+
+    def until(self, end: int) -> "Bars":
+        """Return the first `end` bars: what was known then."""
+        return self._cut(slice(None, end))
 
 
 @dataclass(frozen=True, slots=True)

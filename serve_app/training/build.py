@@ -123,9 +123,8 @@ def _candidates(bundle: Bundle, bars_by_symbol: Mapping[str, Bars]) -> list[Sign
     requests = []
     for symbol in sorted(bundle.symbol_to_id):
         bars = bars_by_symbol[symbol]
-        for end in np.unique(np.linspace(needed, len(bars), N_CANDIDATES).astype(int)):
-            history = Bars(bars.timestamp[:end], {n: x[:end] for n, x in bars.columns.items()}).tail(needed)
-            requests.append(SignalRequest(symbol, history, next(positions)))
+        ends = np.unique(np.linspace(needed, len(bars), N_CANDIDATES).astype(int))
+        requests += [SignalRequest(symbol, bars.until(end).tail(needed), next(positions)) for end in ends]
     return requests
 
 

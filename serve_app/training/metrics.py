@@ -24,13 +24,13 @@ def evaluate(labels: Labels, probabilities: FloatArray, threshold: float) -> dic
     hits, n_signals = float(np.sum(labels[signals])), int(signals.sum())
     base_rate = positives / n if n else None
     return {
-        "n": float(n),
+        "n": n,
         "base_rate": base_rate,
         "roc_auc": float(roc_auc_score(labels, probabilities)) if both_classes else None,
         "average_precision": float(average_precision_score(labels, probabilities)) if both_classes else None,
         "brier": float(np.mean((probabilities - labels) ** 2)) if n else None,
         "brier_base_rate": base_rate * (1 - base_rate) if base_rate is not None else None,
-        "n_signals": float(n_signals),
+        "n_signals": n_signals,
         "precision": hits / n_signals if n_signals else None,
         "recall": hits / positives if positives else None,
     }

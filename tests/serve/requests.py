@@ -15,8 +15,7 @@ NEEDED, LOOKBACK = 273, 24
 
 def window(bars: Bars, ago: int = 0) -> Bars:
     """The bars that a decision `ago` bars before the latest one reads."""
-    end = len(bars) - ago
-    return Bars(bars.timestamp[:end], {n: v[:end] for n, v in bars.columns.items()}).tail(NEEDED)
+    return bars.until(len(bars) - ago).tail(NEEDED)
 
 
 def features_body(bars: Bars) -> dict[str, Any]:
