@@ -5,12 +5,13 @@ rows wait in the queue until there is a permit, and all that are waiting then le
 """
 
 import asyncio
+import contextvars
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
-from serve_app.errors import Overloaded
+from serve_app.errors import Overloaded, StageFailed
 from serve_app.types import Outcome, Reason, Row
 
 
@@ -58,8 +59,9 @@ class Batcher:
         loop = asyncio.get_running_loop()
         entry = _Entry(row, loop.create_future(), self._clock())
         self._queue.append(entry)
-        # Cutting one turn of the loop later lets requests that arrived together leave together.
-        loop.call_soon(self._cut)
+        # Cutting one turn of the loop later lets requests that arrived together leave together. In a context of its
+        # own: Ray Serve keeps the request in the context, and would cancel what runs in it when that caller leaves.
+        loop.call_soon(self._cut, context=contextvars.Context())
         try:
             async with asyncio.timeout(self._limits.deadline_s):
                 return await entry.future
@@ -97,6 +99,8 @@ class Batcher:
         try:
             async with asyncio.timeout(self._limits.deadline_s):
                 outcomes = await self._run([entry.row for entry in entries])
+            if len(outcomes) != len(entries):
+                raise StageFailed(f"{len(entries)} rows got {len(outcomes)} outcomes")
         except TimeoutError:
             outcomes = [self._abstain(entry.row, Reason.DEADLINE) for entry in entries]
         except Exception as error:  # noqa: BLE001  `run` fails closed by itself; whatever is left must not hang callers

@@ -11,55 +11,93 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
+from ray.serve.schema import ServeApplicationSchema, ServeDeploySchema
 
 from deployments.schema_check import faults as schema_faults
+from deployments.stages import MODEL, model_application
 from serve_app.config import AppConfig, Auth, ModelAppConfig, Section, Topology, parse_section
-from serve_app.errors import ConfigError
-from serve_app.types import VariantName
+from serve_app.errors import BundleError, ConfigError
+from serve_app.model import load_bundle
 
-_BUILDERS: Mapping[str, type[Section]] = {
-    "deployments.graph:build_app": AppConfig,
-    "deployments.graph:build_model": ModelAppConfig,
-}
+_OURS = "deployments.graph:"
+_BUILDERS: Mapping[str, type[Section]] = {f"{_OURS}build_app": AppConfig, f"{_OURS}build_model": ModelAppConfig}
+_STAGES = {f"{_OURS}build_app": ("router", "preprocess", "strategy"), f"{_OURS}build_model": (MODEL,)}
 
 
 def faults(document: dict[str, Any]) -> list[str]:
     """Return one line for each fault of a configuration file's content."""
     found = schema_faults(document)
-    applications = document.get("applications") or []
-    sections: list[Section] = []
-    for number, application in enumerate(applications):
+    try:
+        serve = ServeDeploySchema.model_validate(document)
+    except ValidationError:
+        return found  # Serve's own refusals are among what was found, and what follows needs a document of its form
+    sections: dict[str, Section] = {}
+    for number, application in enumerate(serve.applications):
+        where = f"applications[{number}]"
         try:
-            sections.extend(_section(application, f"applications[{number}].args"))
+            sections |= _section(application, where)
         except ConfigError as error:
             found.extend(str(error).split("; "))
-    models = {section.variant: section for section in sections if isinstance(section, ModelAppConfig)}
-    for app in (section for section in sections if isinstance(section, AppConfig)):
-        found.extend(_exposure(app, document.get("http_options") or {}))
-        found.extend(_models(app, models))
+        found.extend(_deployments(application, where))
+    for app in (section for section in sections.values() if isinstance(section, AppConfig)):
+        found.extend(_exposure(app, serve.http_options.host))
+        found.extend(_bundles(app))
+        found.extend(_models(app, sections))
     return found
 
 
-def _section(application: Mapping[str, Any], where: str) -> Iterator[Section]:
-    builder = _BUILDERS.get(str(application.get("import_path")))
+def _section(application: ServeApplicationSchema, where: str) -> dict[str, Section]:
+    """Our settings of one application, by the application's name; none for an application that is not ours."""
+    builder = _BUILDERS.get(application.import_path)
     if builder is not None:
-        yield parse_section(builder, application.get("args") or {}, where)
+        return {application.name: parse_section(builder, application.args, f"{where}.args")}
+    if application.import_path.startswith(_OURS):
+        raise ConfigError(f"{where}.import_path: {application.import_path} is none of {', '.join(_BUILDERS)}")
+    return {}
 
 
-def _exposure(app: AppConfig, http: Mapping[str, Any]) -> Iterator[str]:
-    host = str(http.get("host", "127.0.0.1"))
-    if app.router.auth is Auth.NONE and host != "localhost" and not ipaddress.ip_address(host).is_loopback:
-        yield f"http_options.host is {host} and router.auth is none: anybody may ask; set router.auth to api_keys"
+def _deployments(application: ServeApplicationSchema, where: str) -> Iterator[str]:
+    known = _STAGES.get(application.import_path)
+    for number, deployment in enumerate(application.deployments):
+        if known is not None and deployment.name not in known:
+            yield f"{where}.deployments[{number}].name: {deployment.name} is none of {', '.join(known)}"
 
 
-def _models(app: AppConfig, models: Mapping[VariantName, ModelAppConfig]) -> Iterator[str]:
-    """Every variant needs an application with its model, on the same bundle, unless the router holds the models."""
+def _exposure(app: AppConfig, host: str) -> Iterator[str]:
+    if app.router.auth is Auth.NONE and not _is_loopback(host):
+        yield (
+            f"http_options.host is {host} and router.auth is none: anybody may ask; set the host to 127.0.0.1,"
+            " or router.auth to api_keys"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _bundles(app: AppConfig) -> Iterator[str]:
+    for name, variant in app.variants.configured().items():
+        try:
+            load_bundle(variant.bundle)
+        except BundleError as error:
+            yield f"variants.{name}.bundle: {error}"
+
+
+def _models(app: AppConfig, sections: Mapping[str, Section]) -> Iterator[str]:
+    """Every variant needs the application of its model, on the same bundle, unless the router holds the models."""
     if app.topology is Topology.FUSED:
         return
     for name, variant in app.variants.configured().items():
-        model = models.get(name)
-        if model is None:
-            yield f"variants.{name}: no application builds its model (deployments.graph:build_model, variant: {name})"
+        model = sections.get(model_application(name))
+        if not isinstance(model, ModelAppConfig) or model.variant is not name:
+            yield (
+                f"variants.{name}: no application builds its model; it needs one named {model_application(name)}"
+                f" with import_path {_OURS}build_model and args.variant {name}"
+            )
         elif model.bundle != variant.bundle:
             yield f"variants.{name}.bundle is {variant.bundle}, its model application's is {model.bundle}"
 

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from deployments.bundles import BundleRef
 from serve_app.config import ModelConfig
 from serve_app.parity import check_golden
-from serve_app.pipeline import Pipeline, local_stages
+from serve_app.pipeline import ByDigest, Pipeline, model_of, stages_of
 from serve_app.types import PredictionBatch, WindowBatch
 
 
@@ -15,8 +15,9 @@ class ModelDeployment:
 
     def __init__(self, ref: BundleRef, config: ModelConfig) -> None:
         bundle = ref.load()
-        stages = local_stages(bundle, config)
-        self._run = stages.model
+        self._model = model_of(bundle, config)
+        self._run = ByDigest({ref.digest: self._model}).run
+        stages = stages_of(bundle, self._run)
         # Ray Serve constructs replicas inside an event loop, in which another one may not run.
         with ThreadPoolExecutor(1) as pool:
             pool.submit(asyncio.run, check_golden(Pipeline(bundle, stages))).result()
@@ -24,3 +25,7 @@ class ModelDeployment:
     async def run(self, batch: WindowBatch) -> PredictionBatch:
         """See `serve_app.model.stage.Model.run`."""
         return await self._run(batch)
+
+    def check_health(self) -> None:
+        """Fail when a forward pass never comes back; Ray Serve then replaces the replica."""
+        self._model.check_health()

@@ -14,13 +14,13 @@ import ray
 from ray.exceptions import RayError
 
 from serve_app.config import MonitorConfig
-from serve_app.errors import StageUnavailable
+from serve_app.errors import MonitorUnavailable
 from serve_app.monitor import MonitorState, Observation
 
 # The version keeps routers of another release away from an actor whose messages they do not speak.
 ACTOR_NAME = "signalgraph-monitor-v1"
 NAMESPACE = "signalgraph"
-SNAPSHOT_TIMEOUT_S = 2.0
+TIMEOUT_S = 2.0
 
 log = logging.getLogger(__name__)
 
@@ -40,13 +40,13 @@ class MonitorActor:
         return self._state.snapshot()
 
 
-def monitor_actor(config: MonitorConfig) -> Any:
-    """Return the monitor's handle, creating the actor when there is none; it outlives the router that created it.
+def monitor_actor(application: str, config: MonitorConfig) -> Any:
+    """Return the handle of an application's monitor, creating it when there is none; it outlives its creator.
 
     Untyped: Ray's type hints take the methods of an asynchronous actor for ones that never return.
     """
     options: dict[str, Any] = {
-        "name": ACTOR_NAME,
+        "name": f"{ACTOR_NAME}-{application}",
         "namespace": NAMESPACE,
         "lifetime": "detached",
         "get_if_exists": True,
@@ -59,11 +59,13 @@ def monitor_actor(config: MonitorConfig) -> Any:
 class Reporter:
     """Tells the monitor what one router answered, off the request path."""
 
-    def __init__(self, config: MonitorConfig) -> None:
+    def __init__(self, application: str, config: MonitorConfig) -> None:
+        self._application = application
         self._config = config
         self._buffer: deque[Observation] = deque(maxlen=config.max_buffered)
         self._dropped = 0
         self._actor: Any = None
+        self._pushing = asyncio.Lock()
 
     def record(self, observations: Sequence[Observation]) -> None:
         """Remember observations for the next push. Never waits, never raises."""
@@ -75,32 +77,40 @@ class Reporter:
         """Push what has gathered, one push at a time, until cancelled."""
         while True:
             await asyncio.sleep(self._config.push_interval_ms / 1e3)
-            if self._buffer or self._dropped:
+            try:
                 await self.push()
+            except (RayError, ValueError, TimeoutError) as error:
+                log.warning("the monitor does not answer: %s", type(error).__name__)
 
     async def push(self) -> None:
-        """Push once. What the monitor did not take is counted as dropped: a push that failed may have arrived."""
-        observations, dropped = list(self._buffer), self._dropped
-        self._buffer.clear()
-        self._dropped = 0
-        try:
-            await self._monitor().push.remote(observations, dropped)
-        except RayError as error:
-            log.warning("the monitor did not take %d observations: %s", len(observations), type(error).__name__)
-            self._dropped += dropped + len(observations)
-            self._actor = None
+        """Push once, if there is anything. What a failed push held is counted as dropped: it may have arrived."""
+        async with self._pushing:
+            observations, dropped = list(self._buffer), self._dropped
+            if not observations and not dropped:
+                return
+            self._buffer.clear()
+            self._dropped = 0
+            try:
+                async with asyncio.timeout(TIMEOUT_S):
+                    await (await self._monitor()).push.remote(observations, dropped)
+            except BaseException:
+                self._dropped += dropped + len(observations)
+                self._actor = None
+                raise
 
     async def snapshot(self) -> dict[str, Any]:
-        """Return the monitor's snapshot, with all that this router has answered in it. Raises StageUnavailable."""
+        """Return the monitor's snapshot, with all that this router has answered in it. Raises MonitorUnavailable."""
         try:
-            async with asyncio.timeout(SNAPSHOT_TIMEOUT_S):
-                await self.push()
-                snapshot: dict[str, Any] = await self._monitor().snapshot.remote()
+            await self.push()
+            async with asyncio.timeout(TIMEOUT_S):
+                snapshot: dict[str, Any] = await (await self._monitor()).snapshot.remote()
                 return snapshot
-        except (RayError, TimeoutError) as error:
-            raise StageUnavailable(f"the monitor does not answer: {type(error).__name__}; try again") from error
+        except (RayError, ValueError, TimeoutError) as error:
+            self._actor = None
+            raise MonitorUnavailable(f"the monitor does not answer ({type(error).__name__}); try again") from error
 
-    def _monitor(self) -> Any:
+    async def _monitor(self) -> Any:
+        """Look the actor up, in a thread: Ray's control store may take its time."""
         if self._actor is None:
-            self._actor = monitor_actor(self._config)
+            self._actor = await asyncio.to_thread(monitor_actor, self._application, self._config)
         return self._actor

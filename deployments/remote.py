@@ -1,17 +1,22 @@
 """A stage on the other side of a handle: Ray's errors become ours, and a replica that died is asked once more."""
 
+import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any
 
-from ray.exceptions import RayActorError
+from grpc.aio import AioRpcError
+from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from serve_app.errors import StageUnavailable
 
+log = logging.getLogger(__name__)
+
 
 class RemoteStage:
-    """Calls `run` of a deployment. The handle is made at the first call: the application may start after ours."""
+    """Calls `run` of a deployment. The handle is made at the first call, inside the replica that uses it."""
 
     def __init__(self, name: str, make_handle: Callable[[], DeploymentHandle[Any]]) -> None:
         self._name = name
@@ -21,7 +26,7 @@ class RemoteStage:
     async def run(self, batch: Any) -> Any:
         """Send a batch and return the stage's answer.
 
-        Raises StageUnavailable when no replica takes it, and whatever the stage itself raised.
+        Raises StageUnavailable when no replica answers, and whatever the stage itself raised.
         """
         try:
             return await self._call(batch)
@@ -33,14 +38,27 @@ class RemoteStage:
         try:
             return await self._call(batch)
         except RayActorError as error:
-            raise StageUnavailable(f"{self._name}: two replicas in a row died: {error}") from error
+            raise self._unavailable(error) from error
 
     async def _call(self, batch: Any) -> Any:
+        if self._handle is None:
+            self._handle = self._make_handle()
+        response = self._handle.run.remote(batch)
         try:
-            if self._handle is None:
-                self._handle = self._make_handle()
-            return await self._handle.run.remote(batch)
-        except RayActorError:
+            return await response
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or not task.cancelling():
+                # Nobody cancelled us: the other side did, and sent its cancellation back as an answer.
+                raise self._unavailable(error) from error
+            response.cancel()  # type: ignore[no-untyped-call]  # an actor call goes on by itself when nobody awaits it any more
             raise
-        except (BackPressureError, DeploymentUnavailableError, RayServeException) as error:
-            raise StageUnavailable(f"{self._name}: {type(error).__name__}: {error}") from error
+        except (RayActorError, RayTaskError):
+            raise  # for `run` to try again; or what the stage raised, for the pipeline to bisect
+        except (BackPressureError, DeploymentUnavailableError, RayServeException, RayError, AioRpcError) as error:
+            raise self._unavailable(error) from error
+
+    def _unavailable(self, error: BaseException) -> StageUnavailable:
+        """Say which stage; what Ray says of it (addresses, traces) goes to the log only."""
+        log.error("%s does not answer: %s", self._name, error)
+        return StageUnavailable(f"{self._name} does not answer ({type(error).__name__})")

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
+from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from deployments.batching import Batcher, Limits
@@ -20,7 +21,6 @@ from serve_app.parity import golden_requests
 from serve_app.pipeline import Pipeline
 from serve_app.router import Assignment
 from serve_app.service import Lane, SignalService
-from serve_app.strategy import HoldingUnit
 from serve_app.types import VariantName
 
 PROVE_INTERVAL_S = 0.5
@@ -59,13 +59,14 @@ class RouterDeployment:
             lanes[name] = _lane(Pipeline(bundle, make_stages(config, name, bundle, handles)), variant, config.router)
         assignment = config.router.assignment
         self._service = SignalService(lanes, Assignment(assignment.candidate_share, assignment.salt, assignment.pins))
-        self._reporter = Reporter(config.monitor)
+        self._reporter = Reporter(serve.get_replica_context().app_name, config.monitor)
+        self._tasks: list[asyncio.Task[None]] = []
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Return the application that Ray Serve shall serve, once the replica is constructed."""
         pipeline = self._service.production
         bundle = pipeline.bundle
-        unit = HoldingUnit(bundle.config.strategy.holding_unit)
+        unit = bundle.config.strategy.holding_unit
         return create_api(
             Front(
                 service=self._service,
@@ -82,11 +83,17 @@ class RouterDeployment:
     @asynccontextmanager
     async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
         """Run the background work for as long as the replica serves."""
-        tasks = [asyncio.create_task(self._prove()), asyncio.create_task(self._reporter.push_forever())]
+        self._tasks = [asyncio.create_task(self._prove()), asyncio.create_task(self._reporter.push_forever())]
         yield
-        for task in tasks:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def check_health(self) -> None:
+        """Fail when background work has died; Ray Serve then replaces the replica. Asks no other deployment."""
+        for task in self._tasks:
+            if task.done() and (error := task.exception()) is not None:
+                raise error
 
     async def _prove(self) -> None:
         """Reproduce the golden cases through the stages, again and again until all variants have."""

@@ -33,7 +33,8 @@ def make_stages(config: AppConfig, variant: VariantName, bundle: Bundle, handles
     if config.topology is Topology.FUSED:
         return local_stages(bundle, config.model)
     application = model_application(variant)
-    model = RemoteStage(application, lambda: serve.get_deployment_handle(MODEL, application))
+    # Whether it exists is not asked: that would block the event loop, and the application may start after ours.
+    model = RemoteStage(application, lambda: serve.get_deployment_handle(MODEL, application, _check_exists=False))
     if handles is None:
         return stages_of(bundle, model.run)
     preprocess = RemoteStage("preprocess", lambda: handles.preprocess)

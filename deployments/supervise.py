@@ -131,7 +131,7 @@ def _claim(config: Path, document: dict[str, Any], folder: Path, say: Say, optio
             pid=os.getpid(),
             born=psutil.Process().create_time(),
             since=datetime.now(UTC).isoformat(timespec="seconds"),
-            host=listen.get("host", "127.0.0.1"),
+            host=listen.get("host", "0.0.0.0"),  # noqa: S104  what Serve takes when nothing is said
             ports=ports.choose(http, [other.ports.slot for other in others if other.watched]),
             config=str(config.resolve()),
             run_dir=Path(tempfile.mkdtemp(prefix="sg-", dir=_short_temporary_folder())),

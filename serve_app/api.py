@@ -5,6 +5,7 @@ The hot routes read the raw request: a pydantic body parameter costs up to ten t
 
 import hashlib
 import hmac
+import logging
 import re
 import time
 import uuid
@@ -12,6 +13,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any, Protocol
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
@@ -20,7 +22,7 @@ from starlette.exceptions import HTTPException
 
 from serve_app.config import RouterConfig
 from serve_app.documentation import Examples, describe, request_body
-from serve_app.errors import MalformedRequest, Overloaded, ServeAppError, Unauthorized
+from serve_app.errors import MalformedRequest, ServeAppError, Unauthorized
 from serve_app.monitor import Observation, observe
 from serve_app.schemas import (
     BatchAnswer,
@@ -41,13 +43,15 @@ from serve_app.schemas import (
     predict_document,
     what_can_be_read,
 )
-from serve_app.service import Refused
+from serve_app.service import DEFECT, Refused
 from serve_app.types import Action, Decision, SignalRequest
 
 REQUEST_ID = "X-Request-Id"
 """Read here; Ray Serve makes one where it is missing, and puts it into every response."""
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _JSON = "application/json"
+
+log = logging.getLogger(__name__)
 
 
 class Service(Protocol):
@@ -175,6 +179,9 @@ class Routes:
             return parse(document)
         except ServeAppError as error:
             return Refused(error, *what_can_be_read(document))
+        except Exception:
+            log.exception("a request could not be parsed: a defect")
+            return Refused(ServeAppError(DEFECT), *what_can_be_read(document))
 
     async def on_error(self, request: Request, error: Exception) -> Response:
         """Answer a request of which nothing could be read, so that no position is known either."""
@@ -198,7 +205,7 @@ def _respond(document: Any) -> Response:
 
 def _respond_error(request_id: str, error: ServeAppError) -> Response:
     headers = {}
-    if isinstance(error, Overloaded):
+    if error.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = str(error.detail.get("retry_after_s", 1))
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
@@ -215,7 +222,7 @@ def _error_id(request: Request) -> str:
 
 async def _on_bug(request: Request, error: Exception) -> Response:  # noqa: ARG001  what went wrong is in the log only
     """Answer a defect of ours without giving away what it is."""
-    bug = ServeAppError("internal error; the service's log has the details under this request id")
+    bug = ServeAppError(DEFECT, fallback_action=Action.HOLD)
     return _respond_error(_error_id(request), bug)
 
 

@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, Self
 
 import httpx2
@@ -74,8 +76,25 @@ class SignalClient:
             response = self._http.request(method, path, json=body)
             if response.status_code not in RETRIED or attempt == self._attempts:
                 break
-            self._sleep(float(response.headers.get("Retry-After", 1)))
-        document: dict[str, Any] = response.json()
+            self._sleep(_retry_after_s(response.headers.get("Retry-After", "1")))
+        document = _document(response)
         if response.is_success:
             return document
         raise RequestRefused(response.status_code, document)
+
+
+def _retry_after_s(value: str) -> float:
+    """Seconds to wait: the header holds them, or the date to come back."""
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
+
+
+def _document(response: httpx2.Response) -> dict[str, Any]:
+    """The body; a proxy in between answers errors of its own as text."""
+    try:
+        document = response.json()
+    except ValueError:
+        document = None
+    return document if isinstance(document, dict) else {"error": response.text[:200]}

@@ -126,6 +126,23 @@ class AppConfig(Section):
             raise ValueError("router.assignment sends symbols to the candidate, but variants.candidate is not set")
         return self
 
+    @model_validator(mode="after")
+    def _a_queue_takes_a_whole_batch_call(self) -> "AppConfig":
+        for name, variant in self.variants.configured().items():
+            if variant.max_queued_rows < self.router.max_batch_requests:
+                raise ValueError(
+                    f"variants.{name}.max_queued_rows is {variant.max_queued_rows}, less than the"
+                    f" {self.router.max_batch_requests} of router.max_batch_requests: an idle router would refuse part"
+                    " of one call"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _model_settings_have_an_effect(self) -> "AppConfig":
+        if self.topology is not Topology.FUSED and self.model != ModelConfig():
+            raise ValueError("model is for the fused topology; here it belongs to the model's own application")
+        return self
+
 
 class ModelAppConfig(Section):
     """The `args` of an application that serves one variant's model (`deployments.graph:build_model`)."""

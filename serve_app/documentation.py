@@ -1,5 +1,6 @@
 """What `/docs` shows beyond the routes: request schemas of the raw routes, and examples made from a golden case."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from serve_app.types import Bars, SignalRequest
+from serve_app.types import Bars, FloatArray, SignalRequest
 
 _REF = "#/components/schemas/{model}"
 
@@ -24,10 +25,15 @@ class Examples:
 
 
 def bars_as_columns(bars: Bars) -> dict[str, list[Any]]:
-    """Return bars as JSON columns, leaving out optional ones that were not given."""
-    times = [f"{time}Z" for time in np.datetime_as_string(bars.timestamp, unit="s").tolist()]
-    given = {name: values.tolist() for name, values in bars.columns.items() if not np.isnan(values).any()}
-    return {"timestamp": times, **given}
+    """Return bars as JSON columns, null where a value is missing, without columns that hold nothing."""
+    whole_seconds = (bars.timestamp == bars.timestamp.astype("datetime64[s]")).all()
+    texts = np.datetime_as_string(bars.timestamp, unit="s" if whole_seconds else "us").tolist()
+    given = {name: values for name, values in bars.columns.items() if not np.isnan(values).all()}
+    return {"timestamp": [f"{text}Z" for text in texts], **{name: _numbers(values) for name, values in given.items()}}
+
+
+def _numbers(values: FloatArray) -> list[float | None]:
+    return [None if math.isnan(value) else value for value in values.tolist()]
 
 
 def bars_as_rows(bars: Bars) -> list[dict[str, Any]]:

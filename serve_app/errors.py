@@ -5,7 +5,7 @@
   + Unauthorized                   401 unauthorized
   + NotFound                       404 not_found
   + PayloadTooLarge                413 too_large
-  + UnusableRequest                422
+  + UnusableRequest                422 unusable
     - UnknownSymbol                unknown_symbol
     - MissingColumns               missing_columns
     - UnknownColumns               unknown_columns
@@ -20,7 +20,8 @@
   + Overloaded                     503 overloaded (Retry-After)
   + StageFailed                    503 model_unavailable: a stage could not answer a batch; becomes an abstention
     - StageUnavailable             nobody is there to answer, whatever the batch
-  + ConfigError                    a configuration file is wrong
+  + MonitorUnavailable             503 monitor_unavailable (Retry-After); signals are not affected
+  + ConfigError                    config: a configuration file is wrong
   + BundleError                    a bundle cannot be used
     - BundleNotFound
     - BundleCorrupt                a file is missing, added or changed
@@ -161,6 +162,13 @@ class StageFailed(ServeAppError):
 
 class StageUnavailable(StageFailed):
     """No replica of a stage answers, so there is no point in trying the batch in parts."""
+
+
+class MonitorUnavailable(ServeAppError):
+    """The monitor does not answer; signals are not affected."""
+
+    status_code = 503
+    code = "monitor_unavailable"
 
 
 class ConfigError(ServeAppError):

@@ -7,12 +7,12 @@ import numpy as np
 from serve_app.model import Bundle
 from serve_app.pipeline import Pipeline
 from serve_app.preprocess import FEATURE_SETS
-from serve_app.strategy import HoldingUnit
 from serve_app.types import (
     Action,
     Bars,
     Float32Array,
     FloatArray,
+    HoldingUnit,
     Position,
     PositionBatch,
     PositionStatus,
@@ -40,7 +40,7 @@ def request_of(bundle: Bundle, symbol: str, bars: Bars, status: str, held: float
 
     Columns of a data file that the bundle does not know are left out.
     """
-    in_bars = HoldingUnit(bundle.config.strategy.holding_unit) is HoldingUnit.BARS
+    in_bars = bundle.config.strategy.holding_unit is HoldingUnit.BARS
     position = Position(PositionStatus(status), None if in_bars else held, held if in_bars else None)
     known = FEATURE_SETS[bundle.config.feature_set].columns
     columns = {name: values for name, values in bars.columns.items() if name in known}
@@ -74,6 +74,18 @@ def _bars(bars: Bars) -> list[str]:
     return lines
 
 
+def _rule(pipeline: Pipeline, steps: Steps, held: float) -> str:
+    """The rule that decided, with its numbers."""
+    rules, is_long = pipeline.bundle.config.strategy, steps.request.position.status is PositionStatus.LONG
+    if pipeline.strategy.exit_on_time(is_long, held):
+        return "held for the longest allowed time"
+    name, threshold = ("exit", rules.exit_threshold) if is_long else ("signal", rules.signal_threshold)
+    if threshold is None:
+        return "no exit threshold is set and the time is not over"
+    sign = "≥" if steps.probability >= threshold else "<"
+    return f"{steps.probability:.6f} {sign} {name} threshold {threshold:.6f}"
+
+
 def explanation(pipeline: Pipeline, steps: Steps) -> str:
     """Return the steps as text."""
     bundle, config, position = pipeline.bundle, pipeline.bundle.config, steps.request.position
@@ -85,8 +97,7 @@ def explanation(pipeline: Pipeline, steps: Steps) -> str:
         f"  {name:<30}{value:>18.6f}{scaled:>+12.4f}"
         for name, value, scaled in zip(config.feature_list, steps.features, steps.scaled, strict=True)
     ]
-    entry = "≥" if steps.probability >= rules.signal_threshold else "<"
-    stay = f"{position.status}, held {held:g} of at most {rules.max_holding_period:g} {rules.holding_unit}"
+    held_for = f"{position.status}, held {held:g} of at most {rules.max_holding_period:g} {rules.holding_unit}"
     return "\n".join(
         [
             f"{steps.request.symbol} with {bundle.version} ({config.architecture}, {bundle.digest[:19]}…)",
@@ -95,6 +106,6 @@ def explanation(pipeline: Pipeline, steps: Steps) -> str:
             f"features, the last of {config.lookback_window} rows".ljust(32) + "value".rjust(18) + "scaled".rjust(12),
             *features,
             f"model: logit {steps.logit:+.6f}, probability {steps.probability:.6f}",
-            f"strategy: {stay}; {steps.probability:.6f} {entry} {rules.signal_threshold:.6f}, so {steps.action}",
+            f"strategy: {held_for}; {_rule(pipeline, steps, held)}, so {steps.action}",
         ]
     )

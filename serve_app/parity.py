@@ -9,8 +9,7 @@ from serve_app.errors import ParityError
 from serve_app.model import Golden
 from serve_app.pipeline import Pipeline
 from serve_app.preprocess import FeatureSet
-from serve_app.strategy import HoldingUnit
-from serve_app.types import Bars, Position, PositionBatch, PositionStatus, SignalRequest
+from serve_app.types import Bars, HoldingUnit, Position, PositionBatch, PositionStatus, SignalRequest
 
 WINDOW_TOLERANCE = 1e-5
 """Of scaled features: what another machine's arithmetic may change."""
@@ -57,7 +56,9 @@ async def check_golden(pipeline: Pipeline) -> None:
     Raises ParityError that names the first case, stage and feature that differ, and whatever a stage raises.
     """
     golden, config, stages = pipeline.bundle.golden, pipeline.bundle.config, pipeline.stages
-    requests = golden_requests(golden, pipeline.feature_set, HoldingUnit(config.strategy.holding_unit))
+    if not len(golden):
+        raise ParityError("the bundle has no golden cases, so nothing proves that serving computes what training did")
+    requests = golden_requests(golden, pipeline.feature_set, config.strategy.holding_unit)
     rows = [pipeline.row(request) for request in requests]
     windows = await stages.preprocess(pipeline.stack(rows))
     _compare_windows(windows.windows, golden.windows, config.feature_list)

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from serve_app.config import ModelConfig
 from serve_app.errors import BundleError, DigestMismatch, StageFailed, StageUnavailable
 from serve_app.model import Bundle
 from serve_app.preprocess import FEATURE_SETS, FeatureSet, HistoryRules, Preprocess, Scaler, check_history, recent_rows
-from serve_app.strategy import HoldingUnit, Strategy, Thresholds
+from serve_app.strategy import Strategy
 from serve_app.types import (
     Action,
     ActionBatch,
@@ -31,6 +31,9 @@ from serve_app.types import (
     SignalRequest,
     WindowBatch,
 )
+
+if TYPE_CHECKING:
+    from serve_app.model.stage import Model
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +88,9 @@ def rules_of(bundle: Bundle) -> HistoryRules:
     feature_set = FEATURE_SETS.get(config.feature_set)
     if feature_set is None or feature_set.features != config.feature_list:
         raise BundleError(f"{bundle.path}: its features are not those of {config.feature_set} in this release")
+    without = set(feature_set.exogenous) - set(config.exogenous)
+    if without:
+        raise BundleError(f"{bundle.path} has no default for {', '.join(sorted(without))}")
     rules = HistoryRules(feature_set, config.lookback_window, config.exogenous)
     if rules.bars_needed != config.bars_needed:
         raise BundleError(f"{bundle.path} declares {config.bars_needed} bars, its features read {rules.bars_needed}")
@@ -100,19 +106,10 @@ def preprocess_of(bundle: Bundle) -> Preprocess:
 
 def strategy_of(bundle: Bundle) -> Strategy:
     """Return the strategy stage of a bundle."""
-    thresholds = bundle.config.strategy
-    return Strategy(
-        Thresholds(
-            thresholds.signal_threshold,
-            thresholds.exit_threshold,
-            thresholds.max_holding_period,
-            HoldingUnit(thresholds.holding_unit),
-        ),
-        bundle.config.bar_interval,
-    )
+    return Strategy(bundle.config.strategy, bundle.config.bar_interval)
 
 
-def model_of(bundle: Bundle, config: ModelConfig) -> Stage[WindowBatch, PredictionBatch]:
+def model_of(bundle: Bundle, config: ModelConfig) -> "Model":
     """Return the model stage of a bundle."""
     from serve_app.model.stage import Model  # noqa: PLC0415  torch takes seconds to import; most processes need none
 
@@ -185,6 +182,8 @@ class Pipeline:
         Never raises because of a row: a batch that fails is bisected until the rows that make it fail stand alone,
         and those abstain with `model_unavailable`.
         """
+        if not rows:
+            return []
         try:
             return await self._pass(rows)
         except (StageUnavailable, DigestMismatch) as error:
@@ -204,6 +203,8 @@ class Pipeline:
         times.append(self._clock())
         predictions = await self.stages.model(windows)
         times.append(self._clock())
+        if not (np.isfinite(predictions.logits).all() and np.isfinite(predictions.probabilities).all()):
+            raise StageFailed("the model gave a logit or a probability that is not finite")
         actions = await self.stages.strategy(self._positions(rows, predictions))
         times.append(self._clock())
         if not len(windows) == len(predictions) == len(actions) == len(rows):

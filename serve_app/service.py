@@ -1,6 +1,7 @@
 """The signal service: requests in, decisions out. Assigns symbols to variants and answers for those that may serve."""
 
 import asyncio
+import logging
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,8 +25,13 @@ from serve_app.types import (
     VariantName,
 )
 
+DEFECT = "internal error; the service's log has the details"
+PROVE_TIMEOUT_S = 10.0
 NOT_YET = "its golden cases have not been reproduced yet"
 _DECISIONS = uuid.UUID("6f1c5a0e-3f0b-5e7c-9d7e-5b1f4c2f9a11")
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +85,23 @@ class SignalService:
 
     async def prove(self) -> bool:
         """Let every variant that may not serve yet reproduce its golden cases; return whether all have."""
-        for name in list(self._unproven):
-            try:
-                await check_golden(self._lanes[name].pipeline)
-            except Exception as error:  # noqa: BLE001  whatever it is, it is the reason why this variant is not ready
-                self._unproven[name] = f"{type(error).__name__}: {error}"
-            else:
-                del self._unproven[name]
+        await asyncio.gather(*map(self._prove, list(self._unproven)))
         return not self._unproven
+
+    async def _prove(self, name: VariantName) -> None:
+        try:
+            async with asyncio.timeout(PROVE_TIMEOUT_S):
+                await check_golden(self._lanes[name].pipeline)
+        except TimeoutError:
+            self._unproven[name] = f"its stages have not answered for {PROVE_TIMEOUT_S:g} s"
+        except ServeAppError as error:
+            self._unproven[name] = f"{type(error).__name__}: {error}"
+        except Exception as error:
+            # Anybody may read the reason; what a library says of itself is for the log.
+            log.exception("%s is not proven", name)
+            self._unproven[name] = type(error).__name__
+        else:
+            del self._unproven[name]
 
     async def decide(self, request_id: str, requests: Sequence[SignalRequest | Refused]) -> list[Decision | Refused]:
         """Answer requests in their order; a request that cannot be answered harms no other.
@@ -105,6 +120,9 @@ class SignalService:
             outcome = await self._outcome(name, pipeline.row(request))
         except ServeAppError as error:
             return self._with_fallback(Refused(error, request.symbol, request.position))
+        except Exception:
+            log.exception("decision %s: a defect", identity)
+            return self._with_fallback(Refused(ServeAppError(DEFECT), request.symbol, request.position))
         return Decision(
             decision_id=identity,
             symbol=request.symbol,

@@ -2,29 +2,11 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
-from enum import StrEnum
 
 from serve_app.errors import InvalidPosition
-from serve_app.types import Action, ActionBatch, Position, PositionBatch, PositionStatus
+from serve_app.types import Action, ActionBatch, HoldingUnit, Position, PositionBatch, PositionStatus, Thresholds
 
 _HOUR = timedelta(hours=1)
-
-
-class HoldingUnit(StrEnum):
-    """What a holding period counts."""
-
-    HOURS = "hours"
-    BARS = "bars"
-
-
-@dataclass(frozen=True, slots=True)
-class Thresholds:
-    """When to enter and when to leave. Comparisons are inclusive."""
-
-    signal_threshold: float = 0.7
-    exit_threshold: float | None = None
-    max_holding_period: float = 8
-    holding_unit: HoldingUnit = HoldingUnit.HOURS
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,8 @@ from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 FloatArray = NDArray[np.float64]
 """Prices, volumes, features before scaling."""
@@ -55,6 +57,23 @@ class Reason(StrEnum):
 
     MODEL_UNAVAILABLE = "model_unavailable"
     DEADLINE = "deadline"
+
+
+class HoldingUnit(StrEnum):
+    """What a holding period counts."""
+
+    HOURS = "hours"
+    BARS = "bars"
+
+
+@pydantic_dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
+class Thresholds:
+    """When the strategy enters and leaves. Comparisons are inclusive."""
+
+    signal_threshold: float = Field(default=0.7, ge=0, le=1)
+    exit_threshold: float | None = Field(default=None, ge=0, le=1)
+    max_holding_period: float = Field(default=8, gt=0)
+    holding_unit: HoldingUnit = HoldingUnit.HOURS
 
 
 @dataclass(frozen=True, slots=True)

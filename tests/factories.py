@@ -21,14 +21,9 @@ NEUTRAL = {SENTIMENT: 0.5}
 """The exogenous default of the shipped bundles."""
 
 
-def until(bars: Bars, end: int) -> Bars:
-    """Return the first `end` bars."""
-    return Bars(bars.timestamp[:end], {name: values[:end] for name, values in bars.columns.items()})
-
-
 def window(bars: Bars, ago: int = 0) -> Bars:
     """Return the bars that a decision `ago` bars before the latest one reads."""
-    return until(bars, len(bars) - ago).tail(NEEDED)
+    return bars.until(len(bars) - ago).tail(NEEDED)
 
 
 def with_columns(bars: Bars, **columns: Any) -> Bars:

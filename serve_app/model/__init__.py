@@ -5,7 +5,6 @@ from serve_app.model.bundle import (
     BundleConfig,
     LabelDefinition,
     ScalerFile,
-    StrategyThresholds,
     load_bundle,
     write_bundle,
 )
@@ -17,7 +16,6 @@ __all__ = [
     "Golden",
     "LabelDefinition",
     "ScalerFile",
-    "StrategyThresholds",
     "load_bundle",
     "write_bundle",
 ]

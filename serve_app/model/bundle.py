@@ -5,11 +5,12 @@ Nothing here unpickles: weights are safetensors, arrays are npz without objects,
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal, TypeVar
+from zipfile import BadZipFile
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -21,7 +22,7 @@ from safetensors.numpy import save as save_tensors
 from serve_app.config import Section
 from serve_app.errors import BundleCorrupt, BundleNotFound, UnknownSymbol
 from serve_app.model.golden import Golden
-from serve_app.types import FloatArray
+from serve_app.types import FloatArray, Thresholds
 
 FORMAT_VERSION: Literal[1] = 1
 MANIFEST = "manifest.json"
@@ -37,6 +38,7 @@ Dimension = int | float | bool | Sequence[int]
 """Of an architecture: a width, a rate, a switch, or one number a layer."""
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
+T = TypeVar("T")
 
 
 @pydantic_dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
@@ -54,15 +56,6 @@ class LabelDefinition:
     entry: Literal["next_open"] = "next_open"
 
 
-class StrategyThresholds(Section):
-    """Entry and exit rules of the strategy stage."""
-
-    signal_threshold: float = Field(ge=0, le=1)
-    exit_threshold: float | None = Field(default=None, ge=0, le=1)
-    max_holding_period: float = Field(gt=0)
-    holding_unit: Literal["hours", "bars"]
-
-
 class BundleConfig(Section):
     """`config.json`: everything but numbers that serving needs."""
 
@@ -78,7 +71,7 @@ class BundleConfig(Section):
     nan_policy: Literal["ffill"] = "ffill"
     exogenous: dict[str, float]
     bars_needed: int = Field(gt=0)
-    strategy: StrategyThresholds
+    strategy: Thresholds
     label: LabelDefinition
 
     @property
@@ -158,6 +151,21 @@ def _parse(model: type[ModelT], content: bytes, path: Path) -> ModelT:
         raise BundleCorrupt(f"{path}: {error}") from error
 
 
+def _decode(decode: Callable[[bytes], T], content: bytes, path: Path) -> T:
+    """Decode what a manifest vouches for but somebody may have built wrongly."""
+    try:
+        return decode(content)
+    except (SafetensorError, ValueError, KeyError, TypeError, EOFError, OSError, BadZipFile) as error:
+        raise BundleCorrupt(f"{path} cannot be read: {error}") from error
+
+
+def _json_object(content: bytes) -> dict[str, Any]:
+    value = json.loads(content)
+    if not isinstance(value, dict):
+        raise TypeError("it is not a JSON object")
+    return value
+
+
 def _read(folder: Path, name: str, entry: ManifestEntry) -> bytes:
     """Read one file and hold it against the manifest, so that what was checked is what is used."""
     path = folder / name
@@ -173,8 +181,10 @@ def _read(folder: Path, name: str, entry: ManifestEntry) -> bytes:
 
 def _read_manifest(folder: Path) -> tuple[str, Manifest]:
     path = folder / MANIFEST
-    if not path.is_file():
+    if not path.exists():
         raise BundleNotFound(f"no bundle at {folder}: there is no {MANIFEST}")
+    if path.is_symlink() or not path.is_file():
+        raise BundleCorrupt(f"{path} is not a plain file; restore the bundle from where it was built")
     content = path.read_bytes()
     manifest = _parse(Manifest, content, path)
     # The digest of a manifest is the bundle's name; a manifest in any other spelling is not one that we wrote.
@@ -196,19 +206,15 @@ def load_bundle(path: str | Path) -> Bundle:
     folder = Path(path).resolve()
     digest, manifest = _read_manifest(folder)
     content = {name: _read(folder, name, entry) for name, entry in manifest.files.items()}
-    try:
-        weights = load_tensors(content[WEIGHTS])
-    except SafetensorError as error:
-        raise BundleCorrupt(f"{folder / WEIGHTS}: {error}") from error
     return Bundle(
         path=folder,
         digest=digest,
         config=_parse(BundleConfig, content[CONFIG], folder / CONFIG),
         scaler=_parse(ScalerFile, content[SCALER], folder / SCALER),
         symbol_to_id=_parse(MappingFile, content[MAPPING], folder / MAPPING).symbol_to_id,
-        metadata=json.loads(content[METADATA]),
-        weights=weights,
-        golden=Golden.from_bytes(content[GOLDEN]),
+        metadata=_decode(_json_object, content[METADATA], folder / METADATA),
+        weights=_decode(load_tensors, content[WEIGHTS], folder / WEIGHTS),
+        golden=_decode(Golden.from_bytes, content[GOLDEN], folder / GOLDEN),
     )
 
 

@@ -37,15 +37,15 @@ class _VariantState:
     def add(self, observation: Observation) -> None:
         self.total += 1
         self.model_versions[str(observation.model_version)] += 1
+        if observation.reason is not None:
+            # Abstentions are counted and never enter the statistics of what the model did.
+            self.abstentions[str(observation.reason)] += 1
+            return
+        self.actions[str(observation.action)] += 1
+        self.batch_sizes[observation.batch_size] += 1
         self._latencies.append(observation.latency_ms)
         for stage, value in (observation.timings_ms or {}).items():
             self._stages.setdefault(stage, deque(maxlen=self.window)).append(value)
-        # Abstentions never enter the statistics of what the model recommended.
-        if observation.reason is not None:
-            self.abstentions[str(observation.reason)] += 1
-        else:
-            self.actions[str(observation.action)] += 1
-            self.batch_sizes[observation.batch_size] += 1
 
     def snapshot(self) -> dict[str, Any]:
         return {

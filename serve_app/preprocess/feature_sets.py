@@ -43,7 +43,13 @@ class FeatureSet:
 
     name: str
     definitions: Mapping[str, Feature]
-    optional_columns: tuple[str, ...]
+    exogenous: tuple[str, ...]
+    """Optional columns that no bar implies; the bundle has a neutral default for each."""
+
+    @property
+    def optional_columns(self) -> tuple[str, ...]:
+        """Input columns that a client may leave out."""
+        return (VWAP, *self.exogenous)
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -109,7 +115,7 @@ _SIGNAL_MEMORY = ta.EMA_TAPS + ta.SIGNAL_TAPS - 1
 
 TECH23 = FeatureSet(
     name="tech23.v1",
-    optional_columns=(VWAP, SENTIMENT),
+    exogenous=(SENTIMENT,),
     definitions={
         "open": _column(OPEN),
         "high": _column(HIGH),

@@ -19,6 +19,8 @@ from serve_app.errors import (
 from serve_app.preprocess.feature_sets import CLOSE, HIGH, LOW, OPEN, REQUIRED_COLUMNS, VOLUME, FeatureSet
 from serve_app.types import Bars, FeatureRows, FloatArray
 
+LARGEST = 1e15
+"""No price, volume or feature is beyond this; what is would overflow on its way through a network in float32."""
 MAX_MISSING_SHARE = 0.1
 """More NaN than this in a window and the window is refused."""
 
@@ -47,7 +49,7 @@ def _refuse_columns(given: Iterable[str], required: Iterable[str], known: Iterab
     unknown = [name for name in given if name not in known]
     if unknown:
         raise UnknownColumns(
-            f"unknown columns: {', '.join(unknown)}; known are {', '.join(known)}",
+            f"unknown columns: {', '.join(unknown[:5])}; known are {', '.join(known)}",
             unknown=unknown,
             known=known,
         )
@@ -84,11 +86,11 @@ def _refuse_bar(bars: Bars, bad: NDArray[np.bool_], rule: str) -> None:
 def _check_finite(bars: Bars, optional: Iterable[str]) -> None:
     for name, values in bars.columns.items():
         # An optional column may have gaps, which the NaN policy fills; nothing may be infinite.
-        bad = np.isinf(values) if name in optional else ~np.isfinite(values)
+        bad = np.abs(values) > LARGEST if name in optional else ~(np.abs(values) <= LARGEST)
         if bad.any():
             row = int(np.flatnonzero(bad)[0])
             raise NonFinite(
-                f"bars[{row}].{name} is missing, NaN or infinite; every bar needs a finite {name}",
+                f"bars[{row}].{name} is missing, NaN, infinite or beyond ±{LARGEST:g}; every bar needs a finite {name}",
                 row=row,
                 column=name,
             )
@@ -145,10 +147,11 @@ def recent_rows(features: FeatureRows, rules: HistoryRules) -> FloatArray:
     _too_few(len(features), rules.lookback_window, "rows of features")
     order = [features.columns.index(name) for name in names]
     window: FloatArray = features.values[-rules.lookback_window :, order]
-    if np.isinf(window).any():
-        row, column = np.argwhere(np.isinf(window))[0]
+    beyond = np.abs(window) > LARGEST
+    if beyond.any():
+        row, column = np.argwhere(beyond)[0]
         raise NonFinite(
-            f"features: {names[column]} is infinite in row {row - len(window)} from the end",
+            f"features: {names[column]} is infinite or beyond ±{LARGEST:g} in row {row - len(window)} from the end",
             column=names[column],
         )
     _check_missing(window, window.size, names)

@@ -3,13 +3,28 @@
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from pydantic.config import JsonDict
 
 from serve_app.types import Status
 
-Rows = Annotated[list[dict[str, Any]], Field(description="one object a bar, oldest first")]
-Columns = Annotated[dict[str, list[Any]], Field(description="one array a column, oldest bar first")]
+# What may be large is not validated by pydantic, which would describe every wrong element of millions: `decode` looks
+# at it in plain code, up to the first fault. These schemas document it.
+Rows = Annotated[Any, WithJsonSchema({"type": "array", "items": {"type": "object"}})]
+RowsOrColumns = Annotated[
+    Any,
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "array", "items": {"type": "object"}, "description": "one object a bar"},
+                {"type": "object", "additionalProperties": {"type": "array"}, "description": "one array a column"},
+            ]
+        }
+    ),
+]
+Table = Annotated[
+    Any, WithJsonSchema({"type": "array", "items": {"type": "array", "items": {"type": ["number", "null"]}}})
+]
 
 
 EXAMPLE_DECISION: JsonDict = {
@@ -52,7 +67,7 @@ class FeaturesBody(Body):
     """Unscaled features that the client computed, rows oldest first; null where a value is missing."""
 
     columns: list[str]
-    rows: list[list[Any]]
+    rows: Table
     timestamp: str | None = Field(default=None, description="of the last row: ISO 8601 with a time zone")
 
 
@@ -60,7 +75,7 @@ class SignalBody(Body):
     """`POST /v1/signals`: a symbol with either its bars or its features."""
 
     symbol: str = Field(min_length=1, max_length=64)
-    bars: Rows | Columns | None = Field(
+    bars: RowsOrColumns = Field(
         default=None,
         description="timestamp (ISO 8601 with a time zone), open, high, low, close, volume and optionally vwap and"
         " exogenous columns, as rows or as columns",
@@ -72,14 +87,14 @@ class SignalBody(Body):
 class BatchBody(Body):
     """`POST /v1/signals:batch`."""
 
-    requests: list[Any] = Field(description="signal requests, as in POST /v1/signals")
+    requests: Rows = Field(description="signal requests, as in POST /v1/signals")
 
 
 class PredictBody(Body):
     """`POST /predict`: raw bars, unless each row carries every feature column of the model."""
 
     symbol: str = Field(min_length=1, max_length=64)
-    historical_data: list[dict[str, Any]]
+    historical_data: Rows
     position: PositionBody | None = None
 
 
@@ -126,3 +141,9 @@ class PredictAnswer(BaseModel):
     recommended_action: str
     timestamp: datetime
     status: Status
+    reason: str | None
+    decision_id: str
+    variant: str
+    model_version: str
+    bundle_digest: str
+    epoch: int

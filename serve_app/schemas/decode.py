@@ -17,10 +17,22 @@ from serve_app.errors import (
     WrongType,
 )
 from serve_app.schemas.bodies import BatchBody, Body, FeaturesBody, PositionBody, PredictBody, SignalBody
-from serve_app.schemas.columns import check_names, columns_of_rows, parse_numbers, parse_time, parse_times
+from serve_app.schemas.columns import (
+    check_kind,
+    check_names,
+    columns_of_rows,
+    parse_numbers,
+    parse_time,
+    parse_times,
+    shown,
+)
 from serve_app.types import FLAT, Bars, FeatureRows, Position, PositionStatus, SignalRequest
 
 TIMESTAMP = "timestamp"
+
+_STRUCTURAL = {"missing", "extra_forbidden"}
+_SHOWN = 64
+"""Characters of a client's key that a message repeats."""
 
 BodyT = TypeVar("BodyT", bound=Body)
 CellOf = Callable[[str, int], str]
@@ -40,7 +52,7 @@ def parse_json(body: bytes, limits: Limits) -> Any:
     """Decode a body. Raises PayloadTooLarge or MalformedRequest."""
     if len(body) > limits.max_body_bytes:
         raise PayloadTooLarge(
-            f"the body has {len(body)} bytes, at most {limits.max_body_bytes} are taken; send less history or fewer"
+            f"the body has more than the {limits.max_body_bytes} bytes that are taken; send less history or fewer"
             " requests at once",
             max_body_bytes=limits.max_body_bytes,
         )
@@ -62,13 +74,15 @@ def _structure(model: type[BodyT], document: Any) -> BodyT:
 
 
 def _refuse(error: ValidationError) -> NoReturn:
-    problems = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False)[:5]]
-    within = {str(e["loc"][0]) for e in error.errors()}
-    missing = any(e["type"] == "missing" and len(e["loc"]) == 1 for e in error.errors())
+    """Turn pydantic's findings into ours: what is within a known key is unusable, the rest malformed."""
+    found = error.errors(include_url=False, include_input=False, include_context=False)
+    problems = [f"{'.'.join(str(step)[:_SHOWN] for step in e['loc'])}: {e['msg']}" for e in found[:5]]
     message = f"{'; '.join(problems)}; see /docs"
-    if within == {"position"}:
+    structural = any(len(e["loc"]) == 1 and e["type"] in _STRUCTURAL for e in found)
+    within = {str(e["loc"][0]) for e in found}
+    if within == {"position"} and not structural:
         raise InvalidPosition(message)
-    if within <= {"bars", "features", "historical_data"} and not missing:
+    if within <= {"features"} and not structural:
         raise WrongType(message)
     raise MalformedRequest(message)
 
@@ -81,7 +95,6 @@ def _check_length(n: int, limits: Limits) -> None:
 
 
 def _bars(columns: Mapping[str, list[Any]], key: str, cell: CellOf) -> Bars:
-    check_names(columns)
     lengths = {name: len(values) for name, values in columns.items()}
     if len(set(lengths.values())) > 1:
         raise WrongType(f"the columns of {key} have different lengths: {lengths}; send one value a bar in each")
@@ -95,18 +108,22 @@ def _bars(columns: Mapping[str, list[Any]], key: str, cell: CellOf) -> Bars:
     return Bars(parse_times(columns[TIMESTAMP], lambda row: cell(TIMESTAMP, row)), numbers)
 
 
-def _bars_of_rows(rows: list[dict[str, Any]], key: str, limits: Limits) -> Bars:
+def _bars_of_rows(rows: Any, key: str, limits: Limits) -> Bars:
+    check_kind(rows, dict, key)
     _check_length(len(rows), limits)
     return _bars(columns_of_rows(rows, key), key, lambda name, row: f"{key}[{row}].{name}")
 
 
-def _bars_of_columns(columns: dict[str, list[Any]], key: str, limits: Limits) -> Bars:
+def _bars_of_columns(columns: dict[str, Any], key: str, limits: Limits) -> Bars:
+    check_names(columns)
+    for name, values in columns.items():
+        if not isinstance(values, list):
+            raise WrongType(f"{key}.{name} must be a list with one value a bar, not {shown(values)}")
     _check_length(max(map(len, columns.values()), default=0), limits)
     return _bars(columns, key, lambda name, row: f"{key}.{name}[{row}]")
 
 
 def _features(columns: Mapping[str, list[Any]], timestamp: Any, cell: CellOf) -> FeatureRows:
-    check_names(columns)
     numbers = [
         parse_numbers(values, lambda row, name=name: cell(name, row))  # type: ignore[misc]
         for name, values in columns.items()
@@ -116,6 +133,8 @@ def _features(columns: Mapping[str, list[Any]], timestamp: Any, cell: CellOf) ->
 
 
 def _features_of_body(body: FeaturesBody, limits: Limits) -> FeatureRows:
+    check_names(body.columns)
+    check_kind(body.rows, list, "features.rows")
     _check_length(len(body.rows), limits)
     if len(set(body.columns)) < len(body.columns):
         raise WrongType("features.columns names a column twice; name each column once")
@@ -133,7 +152,7 @@ def _position(body: PositionBody | None) -> Position:
         status = PositionStatus(body.status)
     except ValueError as error:
         known = " or ".join(PositionStatus)
-        raise InvalidPosition(f"position.status is {body.status!r:.40}; it must be {known}") from error
+        raise InvalidPosition(f"position.status is {shown(body.status)}; it must be {known}") from error
     return Position(status, body.time_in_position_hours, body.time_in_position_bars)
 
 
@@ -142,8 +161,8 @@ def parse_signal(document: Any, limits: Limits) -> SignalRequest:
     body = _structure(SignalBody, document)
     position = _position(body.position)
     if body.bars is not None and body.features is None:
-        parse = _bars_of_rows if isinstance(body.bars, list) else _bars_of_columns
-        return SignalRequest(body.symbol, parse(body.bars, "bars", limits), position)  # type: ignore[arg-type]
+        parse = _bars_of_columns if isinstance(body.bars, dict) else _bars_of_rows
+        return SignalRequest(body.symbol, parse(body.bars, "bars", limits), position)
     if body.features is not None and body.bars is None:
         return SignalRequest(body.symbol, _features_of_body(body.features, limits), position)
     raise MalformedRequest("send either bars or features, and not both; see /docs")
@@ -153,6 +172,7 @@ def parse_predict(document: Any, limits: Limits, feature_list: Collection[str]) 
     """Turn one decoded body of `POST /predict` into a request: features if every row has them all, else bars."""
     body = _structure(PredictBody, document)
     rows, key, position = body.historical_data, "historical_data", _position(body.position)
+    check_kind(rows, dict, key)
     if not rows or not all(row.keys() >= set(feature_list) for row in rows):
         return SignalRequest(body.symbol, _bars_of_rows(rows, key, limits), position)
     _check_length(len(rows), limits)
@@ -165,12 +185,14 @@ def parse_predict(document: Any, limits: Limits, feature_list: Collection[str]) 
 def parse_batch(document: Any, limits: Limits) -> list[Any]:
     """Return the requests of `POST /v1/signals:batch`, each still to be parsed."""
     requests = _structure(BatchBody, document).requests
+    if not isinstance(requests, list):
+        raise MalformedRequest(f"requests must be a list of signal requests, not {shown(requests)}; see /docs")
     if len(requests) > limits.max_batch_requests:
         raise PayloadTooLarge(
             f"{len(requests)} requests in one batch, at most {limits.max_batch_requests} are taken; send several",
             max_batch_requests=limits.max_batch_requests,
         )
-    return requests
+    return list(requests)
 
 
 def what_can_be_read(document: Any) -> tuple[str | None, Position]:

@@ -34,6 +34,12 @@ def predict_document(decision: Decision, now: datetime) -> dict[str, Any]:
         "recommended_action": decision.action,
         "timestamp": now,
         "status": decision.status,
+        "reason": decision.reason,
+        "decision_id": decision.decision_id,
+        "variant": decision.variant,
+        "model_version": decision.model_version,
+        "bundle_digest": decision.bundle_digest,
+        "epoch": decision.epoch,
     }
 
 

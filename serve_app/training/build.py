@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from itertools import cycle
@@ -13,12 +13,22 @@ import numpy as np
 
 from serve_app.config import ModelConfig
 from serve_app.errors import BundleError
-from serve_app.model import Bundle, BundleConfig, Golden, ScalerFile, StrategyThresholds, write_bundle
+from serve_app.model import Bundle, BundleConfig, Golden, ScalerFile, write_bundle
 from serve_app.pipeline import Pipeline, local_stages
 from serve_app.preprocess import FEATURE_SETS, FeatureSet
 from serve_app.preprocess.memory import measure_memory
 from serve_app.training.train import TrainedModel
-from serve_app.types import Bars, Position, PositionBatch, PositionStatus, PredictionBatch, SignalRequest, WindowBatch
+from serve_app.types import (
+    Bars,
+    HoldingUnit,
+    Position,
+    PositionBatch,
+    PositionStatus,
+    PredictionBatch,
+    SignalRequest,
+    Thresholds,
+    WindowBatch,
+)
 
 N_GOLDEN = 12
 N_CANDIDATES = 60
@@ -67,11 +77,11 @@ def _config(trained: TrainedModel, version: str, bar_interval_s: float) -> Bundl
         bar_interval_s=bar_interval_s,
         exogenous=dict(settings.exogenous),
         bars_needed=feature_set.bars_needed(settings.lookback_window),
-        strategy=StrategyThresholds(
+        strategy=Thresholds(
             signal_threshold=trained.threshold,
             # A position is held for no longer than the label looks ahead.
             max_holding_period=settings.label.horizon_bars,
-            holding_unit="bars",
+            holding_unit=HoldingUnit.BARS,
         ),
         label=settings.label,
     )
@@ -110,22 +120,26 @@ def _check_memory(feature_set: FeatureSet, bars: Bars, exogenous: Mapping[str, f
 
 
 def _candidates(bundle: Bundle, bars_by_symbol: Mapping[str, Bars]) -> list[SignalRequest]:
-    """Decision points spread over the history of every symbol, each with a position; the latest is among them."""
-    needed, longest = bundle.config.bars_needed, bundle.config.strategy.max_holding_period
-    positions = cycle(
-        [
-            Position(),
-            Position(PositionStatus.LONG, time_in_position_bars=longest - 1),
-            Position(),
-            Position(PositionStatus.LONG, time_in_position_bars=longest),
-        ]
-    )
+    """Decision points spread over the history of every symbol; the latest is among them."""
+    needed = bundle.config.bars_needed
     requests = []
     for symbol in sorted(bundle.symbol_to_id):
         bars = bars_by_symbol[symbol]
         ends = np.unique(np.linspace(needed, len(bars), N_CANDIDATES).astype(int))
-        requests += [SignalRequest(symbol, bars.until(end).tail(needed), next(positions)) for end in ends]
+        requests += [SignalRequest(symbol, bars.until(end).tail(needed)) for end in ends]
     return requests
+
+
+def _positions(longest: float) -> Iterator[Position]:
+    """Positions for cases from the highest probability down: the highest must be FLAT, so that one case buys."""
+    return cycle(
+        [
+            Position(),
+            Position(PositionStatus.LONG, time_in_position_bars=longest),
+            Position(),
+            Position(PositionStatus.LONG, time_in_position_bars=longest - 1),
+        ]
+    )
 
 
 async def _predict(pipeline: Pipeline, requests: Sequence[SignalRequest]) -> tuple[WindowBatch, PredictionBatch]:
@@ -134,14 +148,15 @@ async def _predict(pipeline: Pipeline, requests: Sequence[SignalRequest]) -> tup
 
 
 async def _record_golden(bundle: Bundle, bars_by_symbol: Mapping[str, Bars]) -> Golden:
-    """Take N_GOLDEN cases through the pipeline: lowest to highest probability, every position among them."""
+    """Take N_GOLDEN cases through the pipeline: highest to lowest probability, every position among them."""
     pipeline = Pipeline(bundle, local_stages(bundle, ModelConfig()))
     candidates = _candidates(bundle, bars_by_symbol)
     _, predictions = await _predict(pipeline, candidates)
     clear = np.abs(predictions.probabilities - bundle.config.strategy.signal_threshold) > CLEAR_MARGIN
     ranked = np.flatnonzero(clear)[np.argsort(predictions.probabilities[clear], kind="stable")]
     chosen = ranked[np.linspace(0, len(ranked) - 1, N_GOLDEN).astype(int)]
-    requests = [candidates[i] for i in chosen]
+    positions = _positions(bundle.config.strategy.max_holding_period)
+    requests = [replace(candidates[i], position=position) for i, position in zip(chosen[::-1], positions, strict=False)]
     rows = [pipeline.row(request) for request in requests]
     windows, predictions = await _predict(pipeline, requests)
     is_long, held = np.array([row.is_long for row in rows]), np.array([row.held for row in rows])

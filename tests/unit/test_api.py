@@ -1,4 +1,6 @@
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import asyncio
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 from typing import Any
@@ -16,8 +18,7 @@ from serve_app.parity import golden_requests
 from serve_app.pipeline import Pipeline
 from serve_app.router import Assignment
 from serve_app.service import Lane, Refused, SignalService, decision_id
-from serve_app.strategy import HoldingUnit
-from serve_app.types import Action, Bars, Decision, Outcome, Row, SignalRequest, VariantName
+from serve_app.types import Action, Bars, Decision, HoldingUnit, Outcome, Row, SignalRequest, VariantName
 from tests.factories import NEEDED, every_form, probability_of, window
 
 CONFIG = RouterConfig(max_body_bytes=200_000, max_bars=400, max_batch_requests=4)
@@ -64,8 +65,12 @@ def front(pipeline: Pipeline, service: SignalService, recorder: Recorder) -> Fro
     )
 
 
-def client_of(front: Front, clock: Callable[[], float] = iter(count()).__next__) -> TestClient:
-    return TestClient(create_api(front, clock), raise_server_exceptions=False)
+TICKS = count()
+
+
+def client_of(front: Front) -> TestClient:
+    """The API in this process, by a clock that ticks once a look."""
+    return TestClient(create_api(front, lambda: float(next(TICKS))), raise_server_exceptions=False)
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +153,7 @@ def test_a_decision_has_the_documented_shape(client: TestClient, body: dict[str,
 def test_predict_answers_in_the_shape_of_older_clients(client: TestClient, bars: dict[str, Bars]) -> None:
     rows = bars_as_rows(window(bars["IBM"]))
     document = client.post("/predict", json={"symbol": "IBM", "historical_data": rows}).json()
-    assert set(document) == {"prediction_probability", "recommended_action", "timestamp", "status"}
+    assert document.keys() >= {"prediction_probability", "recommended_action", "timestamp", "status"}
     assert document["status"] == "ok"
     assert document["timestamp"].endswith("Z")
 
@@ -174,9 +179,7 @@ def test_a_batch_is_answered_in_order_and_one_bad_request_fails_alone(
 
 
 @pytest.mark.parametrize("junk", [None, 3, "x", [], {}, {"symbol": []}])
-def test_junk_among_the_requests_of_a_batch_fails_alone(
-    client: TestClient, body: dict[str, Any], junk: Any
-) -> None:
+def test_junk_among_the_requests_of_a_batch_fails_alone(client: TestClient, body: dict[str, Any], junk: Any) -> None:
     results = client.post("/v1/signals:batch", json={"requests": [junk, body]}).json()["results"]
     assert results[0]["code"] == "malformed"
     assert results[0]["detail"] == {"fallback_action": "HOLD"}
@@ -237,7 +240,8 @@ def test_the_schemas_that_the_documentation_refers_to_are_there(client: TestClie
 def test_the_documentation_needs_no_other_server(client: TestClient) -> None:
     page = client.get("/docs")
     assert page.status_code == 200
-    assert "https://" not in page.text.replace("https://fastapi", "")
+    assert re.search(r'src="/', page.text)
+    assert not re.search(r'(src|href)="(https?:)?//', page.text)
 
 
 # Keys.
@@ -256,7 +260,8 @@ def test_any_of_the_keys_opens(locked: TestClient, body: dict[str, Any], key: st
 
 
 @pytest.mark.parametrize(
-    "header", [None, "", "Bearer", "Bearer ", "Bearer third", "Bearer firs", "Basic first", "first", "Bearer first second"]
+    "header",
+    [None, "", "Bearer", "Bearer ", "Bearer third", "Bearer firs", "Basic first", "first", "Bearer first second"],
 )
 @pytest.mark.parametrize("path", ["/v1/signals", "/v1/signals:batch", "/predict", "/v1/monitor"])
 def test_no_key_or_a_wrong_one_is_refused_before_the_body_is_read(
@@ -319,20 +324,24 @@ def test_a_body_that_is_too_large_is_a_413(client: TestClient, path: str) -> Non
     assert document["detail"] == {"max_body_bytes": CONFIG.max_body_bytes, "fallback_action": "HOLD"}
 
 
-def test_no_more_of_a_body_is_read_than_is_taken(client: TestClient) -> None:
-    sent = []
+def test_no_more_of_a_body_is_read_than_is_taken(front: Front) -> None:
+    read = count()
+    answers: list[Any] = []
 
-    def endless() -> Iterator[bytes]:
-        for _ in range(1000):
-            sent.append(50_000)
-            yield b" " * 50_000
+    async def receive() -> dict[str, Any]:
+        next(read)
+        return {"type": "http.request", "body": b" " * 50_000, "more_body": True}
 
-    error_of(client.post("/v1/signals", content=endless()), 413, "too_large")
+    async def send(message: Any) -> None:
+        answers.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/v1/signals", "headers": [], "query_string": b""}
+    asyncio.run(create_api(front)(scope, receive, send))
+    assert answers[0]["status"] == 413
+    assert next(read) == CONFIG.max_body_bytes // 50_000 + 1
 
 
-def test_a_history_or_a_batch_that_is_too_long_is_a_413(
-    client: TestClient, body: dict[str, Any], bars: dict[str, Bars]
-) -> None:
+def test_a_history_or_a_batch_that_is_too_long_is_a_413(client: TestClient, bars: dict[str, Bars]) -> None:
     long = {"symbol": "IBM", "bars": bars_as_columns(bars["IBM"].tail(401)), "position": LONG}
     document = error_of(client.post("/v1/signals", json=long), 413, "too_large")
     assert document["detail"] == {"max_bars": 400, "fallback_action": "SELL"}
@@ -348,7 +357,6 @@ def test_a_full_queue_is_a_503_that_says_when_to_come_back(front: Front, body: d
     assert document["detail"]["fallback_action"] == "SELL"
 
 
-@pytest.mark.xfail(reason="Retry-After is sent for Overloaded only")
 def test_a_monitor_that_does_not_answer_is_a_503_that_says_when_to_come_back(front: Front) -> None:
     async def monitor() -> dict[str, Any]:
         raise StageFailed("the monitor does not answer: TimeoutError; try again")
@@ -360,15 +368,12 @@ def test_a_monitor_that_does_not_answer_is_a_503_that_says_when_to_come_back(fro
 
 def test_a_defect_of_ours_is_a_500_in_our_shape_that_gives_nothing_away(front: Front, body: dict[str, Any]) -> None:
     broken = Answering(RuntimeError("/secret/path is gone"))
-    response = client_of(replace(front, service=broken)).post(
-        "/v1/signals", json=body, headers={"X-Request-Id": "abc"}
-    )
+    response = client_of(replace(front, service=broken)).post("/v1/signals", json=body, headers={"X-Request-Id": "abc"})
     document = error_of(response, 500, "internal")
     assert "secret" not in response.text
     assert document["request_id"] == "abc"
 
 
-@pytest.mark.xfail(reason="OverflowError of astimezone, see schemas/test_decode.py", strict=True)
 def test_a_time_out_of_range_harms_no_other_request_of_its_batch(client: TestClient, body: dict[str, Any]) -> None:
     early = {**body, "bars": {**body["bars"], "timestamp": ["0001-01-01T00:00:00+01:00"] * NEEDED}}
     results = client.post("/v1/signals:batch", json={"requests": [early, body]}).json()["results"]
@@ -405,14 +410,14 @@ def test_a_visible_request_id_is_taken(client: TestClient, body: dict[str, Any],
     assert {answer["decision_id"] for answer in answers} == {decision_id(request_id, 0)}
 
 
-@pytest.mark.parametrize("request_id", ["", "x" * 129, "a b", "a\tb", b"\xe9t\xe9", b"a\x7fb"])
+@pytest.mark.parametrize("request_id", [b"", b"x" * 129, b"a b", b"a\tb", b"\xe9t\xe9", b"a\x7fb"])
 def test_a_request_id_that_cannot_be_echoed_is_refused_and_not_repeated(
-    client: TestClient, body: dict[str, Any], request_id: str | bytes
+    client: TestClient, body: dict[str, Any], request_id: bytes
 ) -> None:
-    response = client.post("/v1/signals", json=body, headers={"X-Request-Id": request_id})  # type: ignore[dict-item]
+    response = client.post("/v1/signals", json=body, headers=[(b"X-Request-Id", request_id)])
     document = error_of(response, 400, "malformed")
     assert document["error"] == "X-Request-Id must be 1 to 128 visible ASCII characters"
-    assert document["request_id"] != request_id
+    assert document["request_id"].isalnum()
 
 
 def test_without_a_request_id_every_request_gets_one_of_its_own(client: TestClient, body: dict[str, Any]) -> None:

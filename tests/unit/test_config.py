@@ -5,7 +5,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from serve_app.config import AppConfig, Auth, ModelAppConfig, Topology, parse_section
+from serve_app.config import AppConfig, Auth, ModelAppConfig, Section, Topology, parse_section
 from serve_app.errors import ConfigError
 from serve_app.types import VariantName
 from tests.factories import ROOT
@@ -43,7 +43,7 @@ def test_configured_variants_come_with_production_first() -> None:
         ({**LEAST, "router": {"assignment": {"pins": {"IBM": "shadow"}}}}, "args.router.assignment.pins.IBM"),
         ({**LEAST, "router": {"auth": "basic"}}, "args.router.auth"),
         ({**LEAST, "topology": "chain"}, "args.topology"),
-        ({**LEAST, "model": {"threads": 0}}, "args.model.threads"),
+        ({**LEAST, "topology": "fused", "model": {"threads": 0}}, "args.model.threads"),
         ({"variants": {}}, "args.variants.production: Field required"),
         ({"variants": {"production": {"bundle": "x", "deadline_ms": 0}}}, "args.variants.production.deadline_ms"),
         ({"variants": {"production": {"bundle": "x"}, "shadow": {"bundle": "y"}}}, "args.variants.shadow: unknown key"),
@@ -78,14 +78,35 @@ def test_a_candidate_that_is_not_used_need_not_be_there(assignment: dict[str, An
 def test_settings_do_not_change() -> None:
     config = parse(LEAST)
     with pytest.raises(ValidationError, match="frozen"):
-        config.topology = Topology.FUSED  # type: ignore[misc]
+        config.topology = Topology.FUSED
     with pytest.raises(ValidationError, match="frozen"):
-        config.router.batching.max_batch_size = 1  # type: ignore[misc]
+        config.router.batching.max_batch_size = 1
 
 
 def test_settings_survive_the_way_through_yaml() -> None:
     config = parse({**CANDIDATE, "router": {"assignment": {"candidate_share": 0.3, "pins": {"IBM": "candidate"}}}})
-    assert parse(yaml.safe_load(yaml.safe_dump(config.model_dump(mode="json")))) == config
+    written = config.model_dump(mode="json", exclude_unset=True)
+    assert parse(yaml.safe_load(yaml.safe_dump(written))) == config
+
+
+@pytest.mark.parametrize("variant", ["production", "candidate"])
+@pytest.mark.parametrize(("queued", "fits"), [(49, False), (50, True), (51, True)])
+def test_a_queue_takes_at_least_one_whole_batch_call(variant: str, queued: int, fits: bool) -> None:
+    variants = {name: dict(config) for name, config in CANDIDATE["variants"].items()}
+    variants[variant]["max_queued_rows"] = queued
+    document = {"variants": variants, "router": {"max_batch_requests": 50}}
+    if fits:
+        assert parse(document).router.max_batch_requests == 50
+        return
+    with pytest.raises(ConfigError, match=rf"variants\.{variant}\.max_queued_rows is 49, less than the 50"):
+        parse(document)
+
+
+@pytest.mark.parametrize("topology", ["staged", "model_remote"])
+def test_settings_of_a_model_that_runs_elsewhere_are_refused(topology: str) -> None:
+    with pytest.raises(ConfigError, match="model is for the fused topology"):
+        parse({**LEAST, "topology": topology, "model": {"threads": 2}})
+    assert parse({**LEAST, "topology": "fused", "model": {"threads": 2}}).model.threads == 2
 
 
 def applications() -> Iterator[Any]:
@@ -96,7 +117,10 @@ def applications() -> Iterator[Any]:
 
 @pytest.mark.parametrize("application", list(applications()))
 def test_the_arguments_of_every_shipped_application_are_valid(application: dict[str, Any]) -> None:
-    sections = {"deployments.graph:build_app": AppConfig, "deployments.graph:build_model": ModelAppConfig}
+    sections: dict[str, type[Section]] = {
+        "deployments.graph:build_app": AppConfig,
+        "deployments.graph:build_model": ModelAppConfig,
+    }
     parse_section(sections[application["import_path"]], application["args"], application["name"])
 
 

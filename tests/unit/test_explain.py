@@ -1,12 +1,13 @@
 import asyncio
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from serve_app.errors import InvalidPosition, TooFewBars, UnknownSymbol
 from serve_app.explain import Steps, decide, explanation, request_of
-from serve_app.pipeline import Pipeline
+from serve_app.pipeline import Pipeline, stages_of
 from serve_app.types import Action, Bars, PositionStatus
 from tests.factories import with_columns
 
@@ -31,9 +32,7 @@ def test_features_are_shown_as_computed_and_as_scaled(pipeline: Pipeline, bars: 
     np.testing.assert_allclose(steps.scaled, (steps.features - scaler.mean) / scaler.scale, rtol=1e-6)
 
 
-def test_the_explanation_shows_bars_features_probability_and_action(
-    pipeline: Pipeline, bars: dict[str, Bars]
-) -> None:
+def test_the_explanation_shows_bars_features_probability_and_action(pipeline: Pipeline, bars: dict[str, Bars]) -> None:
     steps = steps_of(pipeline, bars["IBM"])
     text = explanation(pipeline, steps)
     lines = text.splitlines()
@@ -46,29 +45,37 @@ def test_the_explanation_shows_bars_features_probability_and_action(
     assert lines[-1].endswith(f"so {steps.action}")
 
 
-def test_entering_is_explained_by_the_threshold(pipeline: Pipeline, bars: dict[str, Bars]) -> None:
+def test_entering_is_explained_by_the_signal_threshold(pipeline: Pipeline, bars: dict[str, Bars]) -> None:
     threshold = pipeline.bundle.config.strategy.signal_threshold
-    history = bars["AAPL"]
     explained = set()
     for end in range(300, 3270, 60):
-        steps = steps_of(pipeline, Bars(history.timestamp[:end], {n: x[:end] for n, x in history.columns.items()}), "AAPL")
+        steps = steps_of(pipeline, bars["AAPL"].until(end), "AAPL")
         above = steps.probability >= threshold
         sign, action = ("≥", Action.BUY) if above else ("<", Action.HOLD)
-        assert f"{sign} {threshold:.6f}, so {action}" in explanation(pipeline, steps)
+        rule = f"{steps.probability:.6f} {sign} signal threshold {threshold:.6f}, so {action}"
+        assert explanation(pipeline, steps).endswith(rule)
         explained.add(above)
     assert explained == {True, False}
 
 
-def test_a_time_exit_is_explained_with_the_time(pipeline: Pipeline, bars: dict[str, Bars]) -> None:
-    text = explanation(pipeline, steps_of(pipeline, bars["IBM"], status="LONG", held=8))
-    assert "LONG, held 8 of at most 8 bars" in text
-    assert text.endswith("so SELL")
-
-
-@pytest.mark.xfail(reason="the line compares with the signal threshold even where that has no say")
-def test_a_time_exit_is_not_explained_by_the_signal_threshold(pipeline: Pipeline, bars: dict[str, Bars]) -> None:
-    text = explanation(pipeline, steps_of(pipeline, bars["IBM"], status="LONG", held=8))
-    assert f"{pipeline.bundle.config.strategy.signal_threshold:.6f}" not in text.splitlines()[-1]
+@pytest.mark.parametrize(
+    ("held", "exit_threshold", "rule"),
+    [
+        (8, None, "held 8 of at most 8 bars; held for the longest allowed time, so SELL"),
+        (8, 0.0, "held 8 of at most 8 bars; held for the longest allowed time, so SELL"),
+        (7, None, "held 7 of at most 8 bars; no exit threshold is set and the time is not over, so HOLD"),
+        (7, 0.0, "≥ exit threshold 0.000000, so HOLD"),
+        (7, 1.0, "exit threshold 1.000000, so SELL"),
+    ],
+)
+def test_a_long_position_is_explained_by_the_rule_that_decided(
+    pipeline: Pipeline, bars: dict[str, Bars], held: float, exit_threshold: float | None, rule: str
+) -> None:
+    config = pipeline.bundle.config
+    strategy = replace(config.strategy, exit_threshold=exit_threshold)
+    bundle = replace(pipeline.bundle, config=config.model_copy(update={"strategy": strategy}))
+    exiting = Pipeline(bundle, stages_of(bundle, pipeline.stages.model))
+    assert explanation(exiting, steps_of(exiting, bars["IBM"], status="LONG", held=held)).endswith(rule)
 
 
 def test_columns_of_a_file_that_the_bundle_does_not_know_are_left_out(

@@ -229,12 +229,46 @@ def test_proving_keeps_the_reason_and_recovers(pipeline: Pipeline, bars: dict[st
     assert service.readiness() == {PRODUCTION: "StageUnavailable: model-production: no replica yet"}
     model.error = RuntimeError("out of memory")
     assert not asyncio.run(service.prove())
-    assert service.readiness() == {PRODUCTION: "RuntimeError: out of memory"}
+    assert service.readiness() == {PRODUCTION: "RuntimeError"}  # what a library says of itself is not for everybody
     assert decide(service, SignalRequest("IBM", bars["IBM"]))[0].status is Status.ABSTAIN
     model.error = None
     assert asyncio.run(service.prove())
     assert service.readiness() == {PRODUCTION: None}
     assert decide(service, SignalRequest("IBM", bars["IBM"]))[0].status is Status.OK
+
+
+def test_variants_are_proven_side_by_side(pipeline: Pipeline, candidate: Pipeline) -> None:
+    async def scenario() -> bool:
+        both = asyncio.Barrier(2)
+
+        def met(stage: Callable[[WindowBatch], Awaitable[PredictionBatch]]) -> Any:
+            async def model(batch: WindowBatch) -> PredictionBatch:
+                await both.wait()  # would wait for ever if they came one after the other
+                return await stage(batch)
+
+            return model
+
+        pipelines = [with_stages(p, model=met(p.stages.model)) for p in (pipeline, candidate)]
+        lanes = {name: Lane(p, alone(p)) for name, p in zip((PRODUCTION, CANDIDATE), pipelines, strict=True)}
+        return await service_of(lanes).prove()
+
+    assert asyncio.run(scenario())
+
+
+def test_a_defect_answers_one_request_with_an_error_and_the_others_as_usual(
+    pipeline: Pipeline, bars: dict[str, Bars]
+) -> None:
+    async def submit(row: Row) -> Outcome:
+        if row.is_long:
+            raise RuntimeError("/secret/path is gone")
+        return Outcome(Action.HOLD, 0.5)
+
+    service = proven(service_of({PRODUCTION: Lane(pipeline, submit)}))
+    good, bad = decide(service, *(SignalRequest("IBM", bars["IBM"], p) for p in (Position(), HELD_TOO_LONG)))
+    assert good.probability == 0.5
+    assert bad.error.code == "internal"
+    assert "secret" not in str(bad.error)
+    assert bad.error.detail["fallback_action"] is Action.SELL
 
 
 def test_a_parity_error_is_the_reason_with_the_feature_in_it(pipeline: Pipeline) -> None:
@@ -312,7 +346,7 @@ def test_what_was_refused_while_reading_gets_the_action_for_what_could_be_read(s
 def test_the_fallback_is_that_of_the_variant_which_the_symbol_is_assigned_to(
     pipeline: Pipeline, candidate: Pipeline
 ) -> None:
-    strategy = candidate.bundle.config.strategy.model_copy(update={"max_holding_period": 3.0})
+    strategy = replace(candidate.bundle.config.strategy, max_holding_period=3.0)
     bundle = replace(candidate.bundle, config=candidate.bundle.config.model_copy(update={"strategy": strategy}))
     hasty = Pipeline(bundle, candidate.stages)
     lanes = {PRODUCTION: Lane(pipeline, alone(pipeline)), CANDIDATE: Lane(hasty, alone(hasty))}

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from serve_app.errors import InvalidPosition
-from serve_app.strategy import HoldingUnit, Strategy, Thresholds
-from serve_app.types import Action, Position, PositionBatch, PositionStatus
+from serve_app.strategy import Strategy
+from serve_app.types import Action, HoldingUnit, Position, PositionBatch, PositionStatus, Thresholds
 
 BUY, SELL, HOLD = Action.BUY, Action.SELL, Action.HOLD
 FLAT, LONG = PositionStatus.FLAT, PositionStatus.LONG

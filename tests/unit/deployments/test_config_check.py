@@ -52,6 +52,50 @@ def give_the_candidate_another_bundle(document: Document) -> None:
     document["applications"][2]["args"]["bundle"] = "models/v1.0"
 
 
+def rename_the_model_application(document: Document) -> None:
+    document["applications"][1]["name"] = "production-model"
+
+
+def swap_the_variants(document: Document) -> None:
+    document["applications"][1]["args"]["variant"] = "candidate"
+
+
+def misspell_the_builder(document: Document) -> None:
+    signals(document)["import_path"] = "deployments.graph:bild_app"
+
+
+def misspell_a_stage(document: Document) -> None:
+    document["applications"][1]["deployments"][0]["name"] = "modell"
+
+
+def leave_the_host_to_serve(document: Document) -> None:
+    del document["http_options"]["host"]
+
+
+def name_a_host(document: Document) -> None:
+    document["http_options"]["host"] = "trading-box"
+
+
+def name_a_bundle_that_is_not_there(document: Document) -> None:
+    signals(document)["args"]["variants"]["candidate"]["bundle"] = "models/v9.9"
+
+
+def queue_less_than_a_batch_call(document: Document) -> None:
+    signals(document)["args"]["variants"]["candidate"]["max_queued_rows"] = 512
+
+
+def configure_a_model_that_is_elsewhere(document: Document) -> None:
+    signals(document)["args"]["model"] = {"threads": 2}
+
+
+def make_an_application_a_text(document: Document) -> None:
+    document["applications"][0] = "signals"
+
+
+def make_options_a_list(document: Document) -> None:
+    document["http_options"] = [1]
+
+
 def share_above_one(document: Document) -> None:
     signals(document)["args"]["router"]["assignment"]["candidate_share"] = 1.2
 
@@ -68,6 +112,17 @@ def use_a_candidate_that_is_not_there(document: Document) -> None:
         (open_to_the_world, "router.auth is none: anybody may ask"),
         (forget_the_candidate, "variants.candidate: no application builds its model"),
         (give_the_candidate_another_bundle, "variants.candidate.bundle is models/v1.1"),
+        (rename_the_model_application, "it needs one named model-production"),
+        (swap_the_variants, "args.variant production"),
+        (misspell_the_builder, "applications[0].import_path: deployments.graph:bild_app is none of"),
+        (misspell_a_stage, "applications[1].deployments[0].name: modell is none of model"),
+        (leave_the_host_to_serve, "http_options.host is 0.0.0.0 and router.auth is none"),
+        (name_a_host, "http_options.host is trading-box and router.auth is none"),
+        (name_a_bundle_that_is_not_there, "variants.candidate.bundle: no bundle at"),
+        (queue_less_than_a_batch_call, "max_queued_rows is 512, less than the 1000"),
+        (configure_a_model_that_is_elsewhere, "model is for the fused topology"),
+        (make_an_application_a_text, "applications[0]"),
+        (make_options_a_list, "http_options"),
         (share_above_one, "applications[0].args.router.assignment.candidate_share"),
         (use_a_candidate_that_is_not_there, "variants.candidate is not set"),
     ],

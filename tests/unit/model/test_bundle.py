@@ -142,7 +142,6 @@ def test_a_file_that_is_a_link_is_refused_even_if_its_content_is_right(folder: P
         load_bundle(folder)
 
 
-@pytest.mark.xfail(reason="_read_manifest follows a link, the other files may be none")
 def test_a_manifest_that_is_a_link_is_refused_like_any_other_file(folder: Path) -> None:
     elsewhere = shutil.move(folder / MANIFEST, folder.parent / MANIFEST)
     (folder / MANIFEST).symlink_to(elsewhere)
@@ -180,7 +179,7 @@ def test_swapping_two_files_is_refused(folder: Path) -> None:
 
 @pytest.mark.parametrize("path", ["nowhere", ".", "v1.0/config.json"])
 def test_where_no_bundle_is_the_path_is_named(folder: Path, path: str) -> None:
-    with pytest.raises(BundleNotFound, match="no bundle at .*: there is no manifest.json"):
+    with pytest.raises(BundleNotFound, match=r"no bundle at .*: there is no manifest\.json"):
         load_bundle(folder.parent / path)
 
 
@@ -277,7 +276,6 @@ def test_a_pickle_is_never_loaded(folder: Path, bundle: Bundle) -> None:
     assert crater.exists()
 
 
-@pytest.mark.xfail(reason="Golden.from_bytes and json.loads raise whatever numpy and json raise")
 @pytest.mark.parametrize(
     ("name", "spoil"),
     [
@@ -372,7 +370,6 @@ def test_the_shipped_golden_cases_hold_every_kind_of_position_and_some_of_each_s
     np.testing.assert_allclose(golden.probabilities, 1 / (1 + np.exp(-golden.logits.astype(float))), rtol=1e-12)
 
 
-@pytest.mark.xfail(reason="no BUY among the golden cases: no flat candidate lies above the threshold")
 @pytest.mark.parametrize("path", [PRODUCTION, CANDIDATE], ids=["v1.0", "v1.1"])
 def test_the_shipped_golden_cases_hold_every_action(path: Path) -> None:
     assert set(load_bundle(path).golden.actions.tolist()) == {"BUY", "SELL", "HOLD"}

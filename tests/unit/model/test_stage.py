@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from serve_app.errors import StageFailed
 from serve_app.model import Bundle, load_bundle
 from serve_app.model.stage import Model
 from serve_app.pipeline import Pipeline
@@ -57,7 +56,7 @@ def test_the_weights_of_a_bundle_are_copied(bundle: Bundle, golden_batch: Window
     model = Model(replace(bundle, weights=weights))
     before = model.forward(golden_batch)
     for x in weights.values():
-        x *= 0
+        x[...] = 0
     np.testing.assert_array_equal(model.forward(golden_batch), before)
 
 
@@ -86,19 +85,12 @@ class NotANumber(Model):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_a_logit_that_is_not_finite_is_never_a_probability(
-    bundle: Bundle, golden_batch: WindowBatch, value: float
+def test_a_row_whose_logit_is_not_finite_abstains_alone(
+    bundle: Bundle, pipeline: Pipeline, bars: dict[str, Bars], value: float
 ) -> None:
     model = NotANumber(bundle)
     model.value = value
-    with pytest.raises(StageFailed, match="not finite"):
-        asyncio.run(model.run(golden_batch))
-
-
-def test_in_a_pipeline_the_row_with_such_a_logit_abstains_alone(
-    bundle: Bundle, pipeline: Pipeline, bars: dict[str, Bars]
-) -> None:
-    sick = with_stages(pipeline, model=NotANumber(bundle).run)
+    sick = with_stages(pipeline, model=model.run)
     rows = [sick.row(request) for request in real_requests(bars, 16)]
     outcomes = asyncio.run(sick.run(rows))
     unavailable = Reason.MODEL_UNAVAILABLE

@@ -64,12 +64,14 @@ def test_variants_are_counted_apart() -> None:
 
 def test_abstentions_are_counted_by_reason_and_never_among_the_actions() -> None:
     state = MonitorState(10)
-    state.add([
-        answered(),
-        answered(reason=Reason.DEADLINE, action=Action.SELL, batch_size=0),
-        answered(reason=Reason.DEADLINE, batch_size=0),
-        answered(reason=Reason.MODEL_UNAVAILABLE, batch_size=0),
-    ])
+    state.add(
+        [
+            answered(),
+            answered(reason=Reason.DEADLINE, action=Action.SELL, batch_size=0),
+            answered(reason=Reason.DEADLINE, batch_size=0),
+            answered(reason=Reason.MODEL_UNAVAILABLE, batch_size=0),
+        ]
+    )
     production = state.snapshot()["variants"]["production"]
     assert production["requests"] == 4
     assert production["abstentions"] == {"deadline": 2, "model_unavailable": 1}

@@ -41,7 +41,8 @@ LONG_ENOUGH = ("AAPL", "GOOG", "IBM", "MSFT")
 
 
 def compute(bars: Bars, rows: int, feature_set: FeatureSet = TECH23) -> FloatArray:
-    return feature_set.compute(feature_set.stack(bars, NEUTRAL)[None], bars.timestamp[None], rows)[0]
+    features: FloatArray = feature_set.compute(feature_set.stack(bars, NEUTRAL)[None], bars.timestamp[None], rows)[0]
+    return features
 
 
 def column(features: FloatArray, name: str) -> FloatArray:

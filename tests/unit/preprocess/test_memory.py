@@ -30,10 +30,9 @@ def test_a_memory_that_is_declared_too_long_is_noticed(bars: dict[str, Bars]) ->
     assert measured(lazy, bars["IBM"].tail(300))["SMA_10"] == 10
 
 
-def test_a_memory_that_is_declared_too_short_is_an_error(bars: dict[str, Bars]) -> None:
+def test_a_memory_that_is_declared_too_short_is_noticed(bars: dict[str, Bars]) -> None:
     forgetful = with_feature("SMA_10", 9, TECH23.definitions["SMA_10"])
-    with pytest.raises(ValueError, match="window shape cannot be larger"):
-        measured(forgetful, bars["IBM"].tail(300))
+    assert measured(forgetful, bars["IBM"].tail(300))["SMA_10"] == 10
 
 
 def test_a_feature_that_reads_no_prices_has_a_memory_of_one(bars: dict[str, Bars]) -> None:
@@ -47,7 +46,6 @@ def total_volume(frame: Frame) -> FloatArray:
     return total[..., 99:]
 
 
-@pytest.mark.xfail(reason="measured on one row, where compute() cuts the history to the declared memory beforehand")
 def test_a_feature_that_reads_all_it_is_given_is_noticed(bars: dict[str, Bars]) -> None:
     cumulative = with_feature("OBV", 101, Feature(101, total_volume))
     assert measured(cumulative, bars["IBM"].tail(300))["OBV"] != 101

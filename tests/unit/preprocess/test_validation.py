@@ -53,6 +53,7 @@ def at(*days: float) -> Bars:
         {"close": 48.0},
         {"open": 50.0, "high": 50.0, "low": 50.0, "close": 50.0},
         {"volume": 0.0},
+        {"volume": 1e15},
         {"open": 5e-324, "high": 5e-324, "low": 5e-324, "close": 5e-324},
     ],
     ids=lambda changes: " ".join(changes) or "as it is",
@@ -90,10 +91,10 @@ def test_the_first_of_several_bad_bars_is_named() -> None:
 
 
 @pytest.mark.parametrize("column", [*REQUIRED, VWAP, SENTIMENT])
-@pytest.mark.parametrize("value", [INF, -INF])
-def test_nothing_may_be_infinite(column: str, value: float) -> None:
+@pytest.mark.parametrize("value", [INF, -INF, 1.01e15, -1.01e15])
+def test_nothing_may_be_infinite_or_nearly_so(column: str, value: float) -> None:
     bars = with_value(with_columns(bar(), **{VWAP: 50.0, SENTIMENT: 0.5}), column, 2, value)
-    with pytest.raises(NonFinite, match=rf"bars\[2\]\.{column} is missing, NaN or infinite") as refusal:
+    with pytest.raises(NonFinite, match=rf"bars\[2\]\.{column} is missing, NaN, infinite or beyond") as refusal:
         check_bars(bars, TECH23)
     assert refusal.value.detail == {"row": 2, "column": column}
 
@@ -268,11 +269,11 @@ def test_features_that_start_with_a_gap_are_refused_by_name(name: str) -> None:
         recent_rows(features(values=values), RULES)
 
 
-@pytest.mark.parametrize("value", [INF, -INF])
+@pytest.mark.parametrize("value", [INF, -INF, 1.01e15, -1.01e15])
 def test_an_infinite_feature_is_refused_by_name_and_row(value: float) -> None:
     given = features(30)
     given.values[28, 13] = value
-    with pytest.raises(NonFinite, match="Stoch_D is infinite in row -2 from the end") as refusal:
+    with pytest.raises(NonFinite, match=r"Stoch_D is infinite or beyond .* in row -2 from the end") as refusal:
         recent_rows(given, RULES)
     assert refusal.value.detail == {"column": "Stoch_D"}
 

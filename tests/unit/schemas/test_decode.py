@@ -52,9 +52,11 @@ def same(one: Bars, other: Bars) -> None:
 # JSON.
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"{'symbol': 1}", b'{"x": NaN}', b'{"x": Infinity}', b"\xff", b'"\\ud800"'])
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"{'symbol': 1}", b'{"x": NaN}', b'{"x": Infinity}', b"\xff", b'"\\ud800"']
+)
 def test_a_body_that_is_not_json_is_malformed(body: bytes) -> None:
-    with pytest.raises(MalformedRequest, match="the body is not JSON: .*; NaN and Infinity are not JSON either"):
+    with pytest.raises(MalformedRequest, match=r"the body is not JSON: .*; NaN and Infinity are not JSON either"):
         parse_json(body, LIMITS)
 
 
@@ -66,7 +68,7 @@ def test_a_body_that_is_nested_too_deep_is_malformed() -> None:
 def test_a_body_may_be_as_large_as_the_limit_and_no_larger() -> None:
     largest = b'"' + b"x" * 9_998 + b'"'
     assert parse_json(largest, LIMITS) == "x" * 9_998
-    with pytest.raises(PayloadTooLarge, match="10001 bytes, at most 10000 are taken") as refusal:
+    with pytest.raises(PayloadTooLarge, match="more than the 10000 bytes that are taken") as refusal:
         parse_json(largest + b" ", LIMITS)
     assert refusal.value.detail == {"max_body_bytes": 10_000}
 
@@ -125,7 +127,6 @@ def test_a_time_that_cannot_be_read_is_named_by_its_cell(value: Any, message: st
         bars_of({**columns, "timestamp": [BAR["timestamp"], value]})
 
 
-@pytest.mark.xfail(reason="datetime.astimezone raises OverflowError, which is a 500 for the whole call", strict=True)
 @pytest.mark.parametrize("text", ["0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00"])
 def test_a_time_that_is_out_of_range_in_utc_is_of_the_wrong_type(text: str) -> None:
     with pytest.raises(WrongType, match=r"bars\[0\]\.timestamp"):
@@ -176,7 +177,7 @@ def test_bars_without_times_are_refused(bars: Any) -> None:
 
 @pytest.mark.parametrize("name", ["close price", "clos\u00e9", "a" * 65, "", "__proto__ ", "x;drop", "a\nb"])
 def test_a_name_that_no_column_can_have_is_refused(name: str) -> None:
-    with pytest.raises(UnknownColumns, match="invalid column name .*; names have letters, digits and underscores"):
+    with pytest.raises(UnknownColumns, match=r"invalid column name .*; names have letters, digits and underscores"):
         bars_of([{**BAR, name: 1}])
 
 
@@ -213,7 +214,7 @@ def test_features_take_a_time() -> None:
         ({**FEATURES, "rows": [[50, True]]}, r"features\.rows\[0\]\.RSI_14 must be a number, not True"),
         ({**FEATURES, "columns": ["close", "close"]}, "names a column twice"),
         ({**FEATURES, "columns": "close"}, r"features\.columns"),
-        ({**FEATURES, "rows": [{"close": 1}]}, r"features\.rows\.0"),
+        ({**FEATURES, "rows": [{"close": 1}]}, r"features\.rows\[0\] must be a list"),
         ({**FEATURES, "timestamp": "2013-03-01"}, "timestamp has no time zone"),
         ({**FEATURES, "timestamp": 3}, r"features\.timestamp"),
         ({"columns": ["close"]}, r"features\.rows: Field required"),
@@ -330,7 +331,7 @@ def test_rows_of_which_one_lacks_a_feature_are_read_as_bars(bars: dict[str, Bars
     [
         ([], MissingColumns, "historical_data has no timestamp"),
         ("x", WrongType, "historical_data"),
-        ([3], WrongType, r"historical_data\.0"),
+        ([3], WrongType, r"historical_data\[0\] must be an object, not 3"),
         ([{**BAR, "close": "51"}], WrongType, r"historical_data\[0\]\.close"),
         ([BAR] * 51, PayloadTooLarge, "51 rows"),
     ],
@@ -349,7 +350,6 @@ def test_predict_takes_a_position_and_nothing_unknown() -> None:
         parse_predict({"symbol": "IBM"}, LIMITS, TECH23.features)
 
 
-@pytest.mark.xfail(reason="_refuse looks at the key alone, and takes one that is unknown here for one of a wrong type")
 def test_a_key_of_another_route_is_as_unknown_as_any() -> None:
     with pytest.raises(MalformedRequest, match="bars: Extra inputs"):
         predict([BAR], bars=[BAR])

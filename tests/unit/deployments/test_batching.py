@@ -1,0 +1,469 @@
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import replace
+from itertools import chain, count
+from typing import Any, TypeVar
+
+import pytest
+
+from deployments.batching import Batcher, Limits
+from serve_app.errors import Overloaded
+from serve_app.types import Action, Outcome, Reason, Row
+
+T = TypeVar("T")
+FOREVER = 3600.0
+
+
+def limits(**changes: Any) -> Limits:
+    return replace(Limits(max_batch_size=64, max_in_flight=1, max_queued_rows=100, deadline_s=FOREVER), **changes)
+
+
+def abstain(row: Row, reason: Reason) -> Outcome:
+    return Outcome(Action.SELL if row.is_long else Action.HOLD, reason=reason)
+
+
+def answer(rows: Sequence[Row]) -> list[Outcome]:
+    """Each row's probability is its asset id in percent, so that a mix-up shows."""
+    return [Outcome(Action.HOLD, row.asset_id / 100, batch_size=len(rows)) for row in rows]
+
+
+class Downstream:
+    """The stages: holds every batch until it is let go."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.running = 0
+        self.most = 0
+        self._gates: list[asyncio.Event] = []
+
+    async def run(self, rows: Sequence[Row]) -> list[Outcome]:
+        self.batches.append([row.asset_id for row in rows])
+        gate = asyncio.Event()
+        self._gates.append(gate)
+        self.running += 1
+        self.most = max(self.most, self.running)
+        try:
+            await gate.wait()
+        finally:
+            self.running -= 1
+        return answer(rows)
+
+    async def let_go(self, batch: int) -> None:
+        self._gates[batch].set()
+        await settled()
+
+    async def let_all_go(self) -> None:
+        done = 0
+        while done < len(self._gates):
+            await self.let_go(done)
+            done += 1
+
+
+async def settled() -> None:
+    """Give every task that can run its turns; no time passes."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+def submit(batcher: Batcher, *ids: int) -> list[asyncio.Task[Outcome]]:
+    return [asyncio.ensure_future(batcher.submit(Row(asset_id))) for asset_id in ids]
+
+
+def run(scenario: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run a scenario, and fail rather than hang."""
+
+    async def limited() -> T:
+        async with asyncio.timeout(60):
+            return await scenario()
+
+    return asyncio.run(limited())
+
+
+async def probabilities(tasks: Sequence[Awaitable[Outcome]]) -> list[float | None]:
+    return [outcome.probability for outcome in await asyncio.gather(*tasks)]
+
+
+# Gathering.
+
+
+def test_requests_that_arrive_together_leave_as_one_batch_in_their_order() -> None:
+    async def scenario() -> None:
+        downstream = Downstream()
+        tasks = submit(Batcher(downstream.run, abstain, limits()), *range(10))
+        await settled()
+        assert downstream.batches == [list(range(10))]
+        await downstream.let_all_go()
+        assert await probabilities(tasks) == [i / 100 for i in range(10)]
+
+    run(scenario)
+
+
+def test_a_lone_request_leaves_at_once() -> None:
+    async def scenario() -> None:
+        downstream = Downstream()
+        (task,) = submit(Batcher(downstream.run, abstain, limits()), 7)
+        await settled()
+        assert downstream.batches == [[7]]
+        await downstream.let_all_go()
+        assert (await task).batch_size == 1
+
+    run(scenario)
+
+
+def test_all_that_arrive_while_a_batch_is_away_leave_together_when_it_is_back() -> None:
+    async def scenario() -> None:
+        downstream = Downstream()
+        batcher = Batcher(downstream.run, abstain, limits())
+        tasks = submit(batcher, 0)
+        await settled()
+        for asset_id in range(1, 30):
+            tasks += submit(batcher, asset_id)
+            await settled()  # one after the other, and none of them is cut alone
+        assert downstream.batches == [[0]]
+        await downstream.let_go(0)
+        assert downstream.batches == [[0], list(range(1, 30))]
+        await downstream.let_all_go()
+        assert await probabilities(tasks) == [i / 100 for i in range(30)]
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(("n", "sizes"), [(4, [4]), (5, [4, 1]), (12, [4, 4, 4])])
+def test_a_batch_is_no_larger_than_allowed(n: int, sizes: list[int]) -> None:
+    async def scenario() -> None:
+        downstream = Downstream()
+        tasks = submit(Batcher(downstream.run, abstain, limits(max_batch_size=4)), *range(n))
+        await settled()
+        assert len(downstream.batches) == 1
+        await downstream.let_all_go()
+        assert [len(batch) for batch in downstream.batches] == sizes
+        assert list(chain(*downstream.batches)) == list(range(n))
+        assert await probabilities(tasks) == [i / 100 for i in range(n)]
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("in_flight", [1, 2, 3])
+def test_no_more_batches_are_away_than_allowed(in_flight: int) -> None:
+    async def scenario() -> None:
+        downstream = Downstream()
+        batcher = Batcher(downstream.run, abstain, limits(max_batch_size=2, max_in_flight=in_flight))
+        tasks = submit(batcher, *range(20))
+        await settled()
+        assert downstream.running == in_flight
+        await downstream.let_go(0)
+        assert downstream.running == in_flight
+        await downstream.let_all_go()
+        assert downstream.most == in_flight
+        assert await probabilities(tasks) == [i / 100 for i in range(20)]
+
+    run(scenario)
+
+
+def test_batches_may_come_back_in_another_order_than_they_left() -> None:
+    async def scenario() -> None:
+        downstream = Downstream()
+        tasks = submit(Batcher(downstream.run, abstain, limits(max_batch_size=2, max_in_flight=2)), *range(4))
+        await settled()
+        await downstream.let_go(1)
+        assert [task.done() for task in tasks] == [False, False, True, True]
+        await downstream.let_go(0)
+        assert await probabilities(tasks) == [0.0, 0.01, 0.02, 0.03]
+
+    run(scenario)
+
+
+def test_the_time_in_the_queue_is_told_beside_that_of_the_stages() -> None:
+    async def scenario() -> None:
+        ticks = count()
+
+        async def staged(rows: Sequence[Row]) -> list[Outcome]:
+            return [Outcome(Action.HOLD, 0.5, timings_ms={"model": 2.0}) for _ in rows]
+
+        batcher = Batcher(staged, abstain, limits(), clock=lambda: float(next(ticks)))
+        outcomes = await asyncio.gather(*submit(batcher, 0, 1, 2))  # arrive at 0, 1, 2, leave at 3
+        assert [dict(outcome.timings_ms) for outcome in outcomes] == [
+            {"queue": 1e3 * waited, "model": 2.0} for waited in (3, 2, 1)
+        ]
+        assert list(outcomes[0].timings_ms) == ["queue", "model"]
+
+    run(scenario)
+
+
+# Callers that go away.
+
+
+def test_a_caller_that_goes_away_before_the_cut_is_left_out() -> None:
+    async def scenario() -> None:
+        downstream = Downstream()
+        batcher = Batcher(downstream.run, abstain, limits())
+        first = submit(batcher, 0)
+        await settled()
+        later = submit(batcher, 1, 2, 3)
+        await settled()
+        later[1].cancel()
+        await downstream.let_go(0)
+        assert downstream.batches == [[0], [1, 3]]
+        await downstream.let_all_go()
+        assert await probabilities([*first, later[0], later[2]]) == [0.0, 0.01, 0.03]
+        assert later[1].cancelled()
+
+    run(scenario)
+
+
+def test_a_caller_that_goes_away_during_the_run_disturbs_nobody() -> None:
+    async def scenario() -> None:
+        downstream = Downstream()
+        tasks = submit(Batcher(downstream.run, abstain, limits()), 0, 1, 2)
+        await settled()
+        tasks[1].cancel()
+        await settled()
+        assert downstream.running == 1, "the batch was cancelled with the caller"
+        await downstream.let_all_go()
+        assert await probabilities([tasks[0], tasks[2]]) == [0.0, 0.02]
+        assert tasks[1].cancelled()
+
+    run(scenario)
+
+
+def test_when_all_callers_went_away_nothing_is_sent_and_the_next_is_served() -> None:
+    async def scenario() -> None:
+        downstream = Downstream()
+        batcher = Batcher(downstream.run, abstain, limits())
+        first = submit(batcher, 0)
+        await settled()
+        gone = submit(batcher, 1, 2)
+        await settled()
+        for task in gone:
+            task.cancel()
+        await downstream.let_go(0)
+        assert downstream.batches == [[0]]
+        last = submit(batcher, 3)
+        await settled()
+        assert downstream.batches == [[0], [3]]
+        await downstream.let_all_go()
+        assert await probabilities([*first, *last]) == [0.0, 0.03]
+
+    run(scenario)
+
+
+def test_callers_that_went_away_take_no_place_in_a_batch() -> None:
+    async def scenario() -> None:
+        downstream = Downstream()
+        batcher = Batcher(downstream.run, abstain, limits(max_batch_size=2))
+        submit(batcher, 0)
+        await settled()
+        tasks = submit(batcher, 1, 2, 3, 4)
+        await settled()
+        tasks[0].cancel()
+        tasks[2].cancel()
+        await downstream.let_go(0)
+        assert downstream.batches[1] == [2, 4]
+        await downstream.let_all_go()
+
+    run(scenario)
+
+
+# Too many.
+
+
+def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
+    async def scenario() -> None:
+        downstream = Downstream()
+        batcher = Batcher(downstream.run, abstain, limits(max_queued_rows=3))
+        away = submit(batcher, 0)
+        await settled()
+        waiting = submit(batcher, 1, 2, 3)
+        await settled()
+        with pytest.raises(Overloaded, match="3 requests are waiting for this model") as refusal:
+            await batcher.submit(Row(4))
+        assert refusal.value.detail == {"retry_after_s": 1}
+        await downstream.let_go(0)
+        served = submit(batcher, 5)  # there is room again
+        await downstream.let_all_go()
+        assert await probabilities([*away, *waiting, *served]) == [0.0, 0.01, 0.02, 0.03, 0.05]
+        assert downstream.batches == [[0], [1, 2, 3], [5]]
+
+    run(scenario)
+
+
+def test_rows_that_nobody_awaits_do_not_fill_the_queue() -> None:
+    async def scenario() -> None:
+        downstream = Downstream()
+        batcher = Batcher(downstream.run, abstain, limits(max_queued_rows=3))
+        submit(batcher, 0)
+        await settled()
+        tasks = submit(batcher, 1, 2, 3)
+        await settled()
+        tasks[0].cancel()
+        await settled()
+        (replacement,) = submit(batcher, 4)
+        await settled()
+        assert not replacement.done()
+        with pytest.raises(Overloaded):
+            await batcher.submit(Row(5))
+        await downstream.let_all_go()
+        assert downstream.batches == [[0], [2, 3, 4]]
+        assert (await replacement).probability == 0.04
+
+    run(scenario)
+
+
+def test_two_batchers_have_queues_of_their_own() -> None:
+    async def scenario() -> None:
+        slow, fast = Downstream(), Downstream()
+        stuck = Batcher(slow.run, abstain, limits(max_queued_rows=1))
+        free = Batcher(fast.run, abstain, limits(max_queued_rows=1))
+        submit(stuck, 0)
+        await settled()
+        submit(stuck, 1)
+        await settled()
+        with pytest.raises(Overloaded):
+            await stuck.submit(Row(2))
+        (task,) = submit(free, 3)
+        await settled()
+        await fast.let_all_go()
+        assert (await task).probability == 0.03
+        await slow.let_all_go()
+
+    run(scenario)
+
+
+# Too late, or wrong.
+
+SOON = 1e-3
+
+
+def test_what_is_not_answered_by_the_deadline_is_an_abstention() -> None:
+    async def scenario() -> list[Outcome]:
+        downstream = Downstream()  # never lets go
+        batcher = Batcher(downstream.run, abstain, limits(deadline_s=SOON))
+        return list(await asyncio.gather(batcher.submit(Row(0)), batcher.submit(Row(1, is_long=True))))
+
+    assert run(scenario) == [
+        Outcome(Action.HOLD, reason=Reason.DEADLINE),
+        Outcome(Action.SELL, reason=Reason.DEADLINE),
+    ]
+
+
+def test_a_batch_that_hangs_gives_its_permit_back_at_the_deadline() -> None:
+    async def scenario() -> None:
+        released = asyncio.Event()
+        batches: list[list[int]] = []
+
+        async def hangs_once(rows: Sequence[Row]) -> list[Outcome]:
+            batches.append([row.asset_id for row in rows])
+            if len(batches) == 1:
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    released.set()
+            return answer(rows)
+
+        batcher = Batcher(hangs_once, abstain, limits(deadline_s=SOON))
+        assert (await batcher.submit(Row(0))).reason is Reason.DEADLINE
+        await released.wait()
+        await settled()
+        # The permit is free: a batch leaves at once, whether or not it is back in time.
+        submit(batcher, 1)
+        await settled()
+        assert batches == [[0], [1]]
+
+    run(scenario)
+
+
+def test_a_row_that_is_late_in_the_queue_is_never_sent() -> None:
+    async def scenario() -> None:
+        gate = asyncio.Event()
+        batches: list[list[int]] = []
+
+        async def stubborn(rows: Sequence[Row]) -> list[Outcome]:
+            """Keep the permit beyond the deadline, until the gate opens."""
+            batches.append([row.asset_id for row in rows])
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await gate.wait()
+            return answer(rows)
+
+        batcher = Batcher(stubborn, abstain, limits(deadline_s=SOON))
+        tasks = submit(batcher, 0)
+        await settled()
+        tasks += submit(batcher, 1)
+        assert [outcome.reason for outcome in await asyncio.gather(*tasks)] == [Reason.DEADLINE] * 2
+        gate.set()
+        await settled()
+        assert batches == [[0]]
+
+    run(scenario)
+
+
+def test_what_run_raises_reaches_every_caller_of_that_batch_and_no_other() -> None:
+    async def scenario() -> None:
+        async def choosy(rows: Sequence[Row]) -> list[Outcome]:
+            if rows[0].asset_id < 2:
+                raise RuntimeError("a defect")
+            return answer(rows)
+
+        tasks = submit(Batcher(choosy, abstain, limits(max_batch_size=2)), 0, 1, 2, 3)
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [str(result) for result in results[:2]] == ["a defect"] * 2
+        assert await probabilities(tasks[2:]) == [0.02, 0.03]
+
+    run(scenario)
+
+
+def test_a_defect_gives_its_permit_back() -> None:
+    async def scenario() -> None:
+        failures = iter([True, False])
+
+        async def fails_once(rows: Sequence[Row]) -> list[Outcome]:
+            if next(failures):
+                raise RuntimeError("a defect")
+            return answer(rows)
+
+        batcher = Batcher(fails_once, abstain, limits())
+        with pytest.raises(RuntimeError, match="a defect"):
+            await batcher.submit(Row(0))
+        assert (await batcher.submit(Row(1))).probability == 0.01
+
+    run(scenario)
+
+
+def test_answers_to_another_number_of_rows_reach_the_callers_as_an_error() -> None:
+    async def scenario() -> None:
+        async def short(rows: Sequence[Row]) -> list[Outcome]:
+            return answer(rows)[:-1]
+
+        tasks = submit(Batcher(short, abstain, limits()), 0, 1)
+        await settled()
+        assert all(task.done() for task in tasks)
+
+    run(scenario)
+
+
+async def turns(rows: Sequence[Row]) -> list[Outcome]:
+    """Answer after a few turns of the loop, sometimes more and sometimes fewer."""
+    for _ in range(rows[0].asset_id % 7):
+        await asyncio.sleep(0)
+    return answer(rows)
+
+
+def test_hundreds_of_callers_each_get_their_own_answer() -> None:
+    async def scenario() -> None:
+        batcher = Batcher(turns, abstain, limits(max_batch_size=16, max_in_flight=3, max_queued_rows=1000))
+        tasks = []
+        for asset_id in range(500):
+            tasks += submit(batcher, asset_id)
+            if asset_id % 3 == 0:
+                await asyncio.sleep(0)
+            if asset_id % 11 == 0:
+                tasks[-1].cancel()
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        gone = {i for i, outcome in enumerate(outcomes) if isinstance(outcome, asyncio.CancelledError)}
+        assert gone == set(range(0, 500, 11))
+        assert await probabilities([task for i, task in enumerate(tasks) if i not in gone]) == [
+            i / 100 for i in range(500) if i not in gone
+        ]
+
+    run(scenario)
