@@ -11,6 +11,7 @@ COMMANDS = {
     "up": ("deployments.process_commands:up", "Run a graph until Ctrl-C."),
     "down": ("deployments.process_commands:down", "Stop a running graph and all its processes."),
     "status": ("deployments.process_commands:status", "Show the running graphs: ready or why not."),
+    "profile": ("deployments.process_commands:profile", "Print Ray's high-throughput flags, for `ray start`."),
     "demo": ("deployments.demo:demo", "Run the A/B graph and replay real bars through it."),
     "signal": ("serve_app.cli:signal", "Decide on the latest bar of a symbol, without a server."),
     "train": ("serve_app.cli:train", "Train a model and write it as a bundle."),

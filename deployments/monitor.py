@@ -20,7 +20,8 @@ from serve_app.monitor import MonitorState, Observation
 # The version keeps routers of another release away from an actor whose messages they do not speak.
 ACTOR_NAME = "signalgraph-monitor-v1"
 NAMESPACE = "signalgraph"
-TIMEOUT_S = 2.0
+TIMEOUT_S = 10.0
+"""Long enough for the actor to start; whoever asks for a snapshot waits no longer."""
 
 log = logging.getLogger(__name__)
 

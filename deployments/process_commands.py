@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deployments import processes, runs, serve_status, supervise
+from deployments.profile import exports
 from deployments.runs import Run
 from deployments.supervise import Options
 
@@ -112,3 +113,9 @@ def _deployments(run: Run) -> Table:
 
 def _ports(found: Sequence[Run]) -> str:
     return ", ".join(str(run.ports.http) for run in found)
+
+
+@click.command()
+def profile() -> None:
+    """Print the high-throughput profile as shell commands: `eval "$(signalgraph profile)"` before `ray start`."""
+    click.echo(exports(os.cpu_count() or 1))

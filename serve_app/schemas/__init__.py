@@ -1,6 +1,7 @@
 """HTTP bodies: JSON in → `SignalRequest`, decisions → JSON out."""
 
 from serve_app.schemas.bodies import (
+    REQUEST_ID,
     BatchAnswer,
     BatchBody,
     DecisionBody,
@@ -13,6 +14,7 @@ from serve_app.schemas.decode import Limits, parse_batch, parse_json, parse_pred
 from serve_app.schemas.encode import decision_document, encode, error_document, predict_document
 
 __all__ = [
+    "REQUEST_ID",
     "BatchAnswer",
     "BatchBody",
     "DecisionBody",

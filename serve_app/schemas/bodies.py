@@ -27,6 +27,8 @@ Table = Annotated[
 ]
 
 
+REQUEST_ID = "X-Request-Id"
+"""Header of every request and response; Ray Serve makes one where it is missing, and sends it back."""
 EXAMPLE_DECISION: JsonDict = {
     "decision_id": "bdf503fd-1cb2-5dc7-be1f-6929c09f227e",
     "symbol": "MSFT",

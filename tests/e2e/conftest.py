@@ -1,14 +1,16 @@
 """Real `serve run`, real HTTP, each graph isolated from whatever else runs on the machine."""
 
+import copy
 import os
 import secrets
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -21,14 +23,19 @@ ROOT = Path(__file__).parents[2]
 
 
 @contextmanager
-def serve_run(config: str) -> Iterator[str]:
-    """Run a configuration with plain `serve run`, on a free port; give its address once it is ready."""
-    document = yaml.safe_load((ROOT / config).read_text())
+def serve_run(config: str | Mapping[str, Any], haproxy: bool = False, **variables: str) -> Iterator[str]:
+    """Run a configuration with `serve run`, on a free port; give its address once it is ready.
+
+    Behind Ray's plain proxy, or in the high-throughput profile; `variables` are added to the environment.
+    """
+    document = yaml.safe_load((ROOT / config).read_text()) if isinstance(config, str) else copy.deepcopy(dict(config))
     port, run_id = free_port(), secrets.token_hex(8)
     document["http_options"]["port"] = port
     folder = Path(tempfile.mkdtemp(prefix="sg-", dir="/tmp"))
     (folder / "config.yaml").write_text(yaml.safe_dump(document))
-    environment = profile.environment(os.environ, ports.choose(port, []), folder, run_id, haproxy=False)
+    (folder / "h").mkdir()
+    base = {**os.environ, **variables, "PYTHONPATH": str(ROOT)}
+    environment = profile.environment(base, ports.choose(port, []), folder, run_id, haproxy=haproxy)
     log = folder / "log"
     with log.open("wb") as file:
         serve = subprocess.Popen(

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from serve_app.types import Bars
-from tests.serve.requests import every_form, features_body, window
+from tests.factories import every_form, window
 
 Body = dict[str, Any]
 Spoil = Callable[[Body], Any]
@@ -159,8 +159,8 @@ BAD: dict[str, tuple[Spoil, int, str, str]] = {
 
 @pytest.fixture(scope="module")
 def good(bars: dict[str, Bars]) -> Body:
-    latest = window(bars["MSFT"])
-    return {**every_form("MSFT", latest)["columns"][1], "ready features": features_body(latest)}
+    forms = every_form("MSFT", window(bars["MSFT"]))
+    return {**forms["columns"][1], "ready features": forms["features"][1]["features"]}
 
 
 def spoilt(good: Body, spoil: Spoil) -> Body:

@@ -10,7 +10,7 @@ from serve_app.model import load_bundle
 from serve_app.pipeline import Pipeline, local_stages
 from serve_app.types import Bars, SignalRequest, VariantName
 from tests.e2e.conftest import ROOT, serve_run
-from tests.serve.requests import every_form, probability_of, window
+from tests.factories import every_form, probability_of, window
 
 BUNDLES = {VariantName.PRODUCTION: "models/v1.0", VariantName.CANDIDATE: "models/v1.1"}
 

@@ -6,6 +6,7 @@ import secrets
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -31,15 +32,18 @@ POISON, SLOW, DEADLY = 0.9, 0.1, 0.8
 class FaultyModel(ModelDeployment):
     """The real model, which fails on rows whose sentiment says so."""
 
-    def __init__(self, ref: BundleRef, config: ModelConfig, grave: str) -> None:
+    def __init__(self, ref: BundleRef, config: ModelConfig, notes: str) -> None:
         super().__init__(ref, config)
-        self._grave = Path(grave)
+        self._grave = Path(notes) / "died"
+        self._slow_batches = Path(notes) / "slow"
 
     async def run(self, batch: WindowBatch) -> PredictionBatch:
         sentiments = [round(0.5 + float(value), 3) for value in batch.windows[:, -1, -3]]
         if POISON in sentiments:
             raise ValueError("a row that no model can digest")
         if SLOW in sentiments:
+            with self._slow_batches.open("a") as file:
+                file.write(f"{len(batch)}\n")
             await asyncio.sleep(0.3)
         if DEADLY in sentiments and not self._grave.exists():
             self._grave.touch()
@@ -69,6 +73,8 @@ def http_port() -> Iterator[int]:
     port, run_id = free_port(), secrets.token_hex(8)
     # Ray's processes inherit these: one to find them by, one to keep it readable there.
     os.environ |= {processes.RUN_ID: run_id, "SPT_NOENV": "1"}
+    # Handles call by gRPC, as they do under `signalgraph up`; plain actor calls are used in tests/e2e.
+    os.environ["RAY_SERVE_USE_GRPC_BY_DEFAULT"] = "1"
     with tempfile.TemporaryDirectory(prefix="sg-", dir="/tmp") as folder:
         ray.init(
             address="local",
@@ -80,21 +86,27 @@ def http_port() -> Iterator[int]:
         )
         serve.start(http_options={"host": "127.0.0.1", "port": port})
         yield port
-        serve.shutdown()
+        serve.shutdown()  # type: ignore[no-untyped-call]
         ray.shutdown()
-        del os.environ[processes.RUN_ID]
+        del os.environ[processes.RUN_ID], os.environ["RAY_SERVE_USE_GRPC_BY_DEFAULT"]
         processes.end(run_id)
 
 
 @pytest.fixture(scope="session")
-def graphs(http_port: int, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+def notes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the faulty model writes what it did: sizes of slow batches, and whether it has died."""
+    return tmp_path_factory.mktemp("notes")
+
+
+@pytest.fixture(scope="session")
+def graphs(http_port: int, notes: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Every topology under a route of its own; the candidate is the faulty model, and answers all in `faulty`."""
-    grave = str(tmp_path_factory.mktemp("grave") / "died")
-    small = {"ray_actor_options": {"num_cpus": 0.1}}
+    twice: dict[str, Any] = {"num_replicas": 2, "max_ongoing_requests": 16, "ray_actor_options": {"num_cpus": 0.1}}
     production = ModelAppConfig.model_validate({"variant": "production", "bundle": PRODUCTION})
     serve.run(build_model(production), name="model-production", route_prefix=None)
-    faulty = serve.deployment(FaultyModel, name="model", num_replicas=2, max_ongoing_requests=16, **small)
-    serve.run(faulty.bind(BundleRef.of(CANDIDATE), ModelConfig(), grave), name="model-candidate", route_prefix=None)
+    faulty = serve.deployment(name="model", **twice)(FaultyModel)
+    candidate = faulty.bind(BundleRef.of(CANDIDATE), ModelConfig(), str(notes))
+    serve.run(candidate, name="model-candidate", route_prefix=None)
     configs = {str(topology): app_config(topology, share=0.0) for topology in Topology}
     configs["faulty"] = app_config(Topology.STAGED, share=1.0)
     configs["hasty"] = app_config(Topology.MODEL_REMOTE, share=1.0, deadline_ms=150)

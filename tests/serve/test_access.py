@@ -1,10 +1,14 @@
 """Who may ask, where keys are needed; and that what came out is counted."""
 
+from typing import Any
+
 import httpx2
 import pytest
 
 from serve_app.types import Bars
-from tests.serve.requests import every_form, window
+from tests.factories import every_form, window
+from tests.serve.conftest import POISON
+from tests.serve.requests import with_sentiment
 
 
 @pytest.mark.parametrize(
@@ -39,19 +43,25 @@ def test_health_and_documentation_need_no_key(graphs: dict[str, str], client: ht
     assert client.get(graphs["locked"] + "/v1/monitor").status_code == 401
 
 
-def test_the_monitor_counts_every_answer_of_every_router(
+def test_the_monitor_counts_every_answer_and_abstentions_apart(
     graphs: dict[str, str], client: httpx2.Client, bars: dict[str, Bars]
 ) -> None:
-    def production() -> dict[str, int]:
-        counted: dict[str, int] = client.get(graphs["fused"] + "/v1/monitor").json()["variants"]["production"]
-        return counted
+    def counted(graph: str, variant: str) -> dict[str, Any]:
+        variants = client.get(graphs[graph] + "/v1/monitor").json()["variants"]
+        found: dict[str, Any] = variants.get(variant, {"requests": 0, "actions": {}, "abstentions": {}})
+        return found
 
     path, body = every_form("IBM", window(bars["IBM"]))["columns"]
-    client.post(graphs["fused"] + path, json=body)
-    before = production()
-    for topology in ("staged", "model_remote", "fused"):
-        client.post(graphs[topology] + path, json=body)
-        client.get(graphs[topology] + "/v1/monitor")  # a router pushes what it has before it asks
-    after = production()
+    before = counted("fused", "production")
+    for _ in range(3):
+        client.post(graphs["fused"] + path, json=body)
+    after = counted("fused", "production")
     assert after["requests"] - before["requests"] == 3
     assert set(after["stages_ms"]) == {"queue", "preprocess", "model", "strategy"}
+
+    before = counted("faulty", "candidate")
+    client.post(graphs["faulty"] + "/v1/signals", json=with_sentiment("IBM", window(bars["IBM"]), POISON))
+    after = counted("faulty", "candidate")
+    assert after["requests"] - before["requests"] == 1
+    assert after["actions"] == before["actions"]
+    assert after["abstentions"]["model_unavailable"] == before["abstentions"].get("model_unavailable", 0) + 1

@@ -9,8 +9,8 @@ from serve_app.config import ModelConfig, Topology
 from serve_app.model import load_bundle
 from serve_app.pipeline import Pipeline, local_stages
 from serve_app.types import Bars, SignalRequest
+from tests.factories import every_form, probability_of, window
 from tests.serve.conftest import PRODUCTION
-from tests.serve.requests import every_form, probability_of, window
 
 SYMBOLS = ("AAPL", "GOOG", "IBM", "MSFT")
 

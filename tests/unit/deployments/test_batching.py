@@ -1,4 +1,5 @@
 import asyncio
+import contextvars
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
 from itertools import chain, count
@@ -467,3 +468,20 @@ def test_hundreds_of_callers_each_get_their_own_answer() -> None:
         ]
 
     run(scenario)
+
+
+def test_a_batch_does_not_run_in_the_context_of_one_of_its_callers() -> None:
+    caller = contextvars.ContextVar("caller", default="nobody")
+    seen = []
+
+    async def remember(rows: Sequence[Row]) -> list[Outcome]:
+        seen.append(caller.get())
+        return answer(rows)
+
+    async def scenario() -> None:
+        caller.set("a request that Ray Serve may cancel")
+        batcher = Batcher(remember, abstain, limits(max_batch_size=1))
+        await asyncio.gather(*submit(batcher, 1, 2, 3))
+
+    run(scenario)
+    assert seen == ["nobody"] * 3

@@ -1,0 +1,76 @@
+"""What goes wrong around a request costs nobody else an answer, in the profile that production runs."""
+
+import json
+import socket
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from serve_app.types import Bars
+from tests.e2e.conftest import ROOT, serve_run
+from tests.e2e.slow_app import NOTES
+from tests.factories import every_form, window
+from tests.waiting import wait_for
+
+STAYING = 4
+LEAVING_ROWS = 100
+"""More than one batch of 64, so that the second carries rows of others too."""
+
+
+@pytest.fixture(scope="module")
+def notes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One line for each batch that the slow model took in."""
+    path = tmp_path_factory.mktemp("chaos") / "notes"
+    path.touch()
+    return path
+
+
+@pytest.fixture(scope="module")
+def slow(notes: Path) -> Iterator[str]:
+    """The address of a graph behind HAProxy whose model takes half a second."""
+    document = yaml.safe_load((ROOT / "configs/local.yaml").read_text())
+    document["applications"][1]["import_path"] = "tests.e2e.slow_app:build"
+    with serve_run(document, haproxy=True, **{NOTES: str(notes)}) as url:
+        yield url
+
+
+def send(url: str, path: str, body: Mapping[str, Any]) -> socket.socket:
+    """Send a request and do not wait for its answer."""
+    content = json.dumps(body).encode()
+    host, port = url.removeprefix("http://").split(":")
+    caller = socket.create_connection((host, int(port)))
+    head = f"POST {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Length: {len(content)}\r\n\r\n"
+    caller.sendall(head.encode() + content)
+    return caller
+
+
+def answer(caller: socket.socket) -> dict[str, Any]:
+    """Wait for the answer."""
+    with caller, caller.makefile("rb") as stream:
+        head, _, body = stream.read().partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200"), head
+    document: dict[str, Any] = json.loads(body)
+    return document
+
+
+def test_a_caller_who_hangs_up_while_a_batch_is_in_the_model_disturbs_nobody_in_it(
+    slow: str, notes: Path, bars: dict[str, Bars]
+) -> None:
+    path, body = every_form("MSFT", window(bars["MSFT"]))["columns"]
+
+    def sizes() -> list[int]:
+        return [int(line) for line in notes.read_text().split()]
+
+    before = len(sizes())
+    leaving = send(slow, "/v1/signals:batch", {"requests": [body] * LEAVING_ROWS})
+    wait_for(lambda: len(sizes()) > before, 30, lambda: "no batch reached the model")
+    staying = [send(slow, path, body) for _ in range(STAYING)]
+    wait_for(lambda: len(sizes()) > before + 1, 30, lambda: "no second batch reached the model")
+    leaving.close()
+    answers = [answer(caller) for caller in staying]
+    assert sizes()[before:][:2] == [64, LEAVING_ROWS - 64 + STAYING]
+    assert [(a["status"], a["reason"]) for a in answers] == [("ok", None)] * STAYING
+    assert len({a["prediction_probability"] for a in answers}) == 1
