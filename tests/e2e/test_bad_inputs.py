@@ -203,7 +203,7 @@ def test_a_bad_request_is_refused_and_the_next_good_one_answered(ab_test: str, g
         (b'{"symbol": "AAPL", "bars": {"close": [NaN]}}', 400, "malformed", "send null"),
         (b'{"symbol": "AAPL", "bars": {"close": [1e999]}}', 400, "malformed", "not JSON"),
         (b"\xff\xfe", 400, "malformed", "not JSON"),
-        (b" " * (8 * 2**20 + 1), 413, "too_large", "at most 8388608"),
+        (b" " * (8 * 2**20 + 1), 413, "too_large", "more than the 8388608 bytes"),
     ],
     ids=lambda value: repr(value)[:30] if isinstance(value, bytes) else "",
 )
