@@ -27,6 +27,8 @@
     - BundleCorrupt                a file is missing, added or changed
     - DigestMismatch               a stage was asked for a bundle that it does not hold
     - ParityError                  serving does not reproduce the golden cases
+  + RepositoryError                repository: it cannot do what was asked; production is what it was
+    - HistoryAltered               the history is not as it was written
 
 Errors cross process boundaries: the message is in `args` and the rest in `__dict__`, so they survive pickling.
 """
@@ -197,3 +199,13 @@ class DigestMismatch(BundleError):
 
 class ParityError(BundleError):
     """Serving does not reproduce a golden case; the message names the first stage and feature that differ."""
+
+
+class RepositoryError(ServeAppError):
+    """The model repository cannot do what was asked; production is what it was."""
+
+    code = "repository"
+
+
+class HistoryAltered(RepositoryError):
+    """The history is not as it was written; the message names the line."""

@@ -7,6 +7,11 @@ SIZES: dict[str, tuple[int, int]] = {
     "history ends per symbol": (150, 3000),
     "perturbed positions": (120, 329),
     "changed bytes per file": (12, 2000),
+    "audited windows per symbol": (150, 3000),
+    "points of a lookahead audit": (25, 400),
+    "lines that a move is killed at": (40, 1000),
+    "rounds of promote and rollback with kill -9": (25, 200),
+    "scaler and map forms": (6, 18),
     "symbols of an assignment": (500, 500),
 }
 """What is counted → how many in CI, how many in a full run."""

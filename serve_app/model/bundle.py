@@ -6,7 +6,7 @@ Nothing here unpickles: weights are safetensors, arrays are npz without objects,
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -21,6 +21,7 @@ from safetensors.numpy import save as save_tensors
 
 from serve_app.config import Section
 from serve_app.errors import BundleCorrupt, BundleNotFound, UnknownSymbol
+from serve_app.model.atomic import new_folder
 from serve_app.model.golden import Golden
 from serve_app.types import FloatArray, Thresholds
 
@@ -221,7 +222,8 @@ def load_bundle(path: str | Path) -> Bundle:
 def write_bundle(bundle: Bundle) -> Bundle:
     """Write a bundle into its folder and return it as read back, with its digest.
 
-    Raises FileExistsError when the folder is there already: a bundle never changes.
+    The folder appears whole, verified and on disk, or not at all. Raises FileExistsError when it is there already: a
+    bundle never changes.
     """
     content = {
         WEIGHTS: save_tensors({name: np.ascontiguousarray(values) for name, values in bundle.weights.items()}),
@@ -233,7 +235,8 @@ def write_bundle(bundle: Bundle) -> Bundle:
     }
     entries = {name: ManifestEntry(sha256=_digest(data), bytes=len(data)) for name, data in content.items()}
     manifest = Manifest(format_version=FORMAT_VERSION, files=entries)
-    bundle.path.mkdir(parents=True)
-    for name, data in {**content, MANIFEST: _json(manifest.model_dump())}.items():
-        (bundle.path / name).write_bytes(data)
-    return load_bundle(bundle.path)
+    with new_folder(bundle.path) as folder:
+        for name, data in {**content, MANIFEST: _json(manifest.model_dump())}.items():
+            (folder / name).write_bytes(data)
+        written = load_bundle(folder)
+    return replace(written, path=bundle.path.resolve())

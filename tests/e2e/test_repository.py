@@ -11,8 +11,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
+
 from serve_app.model import load_bundle, write_bundle
-from serve_app.model.repository import LINK, LOCK, Repository
+from serve_app.model.atomic import LOCK
+from serve_app.model.repository import LINK, Repository
 from tests.e2e.conftest import ROOT
 from tests.sizes import size
 
@@ -23,7 +26,8 @@ import random, sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from serve_app.model import load_bundle, write_bundle
-from serve_app.model.repository import Repository, RepositoryError
+from serve_app.errors import RepositoryError
+from serve_app.model.repository import Repository
 
 models, chance, name = Repository(sys.argv[1]), random.Random(sys.argv[2]), sys.argv[2]
 original = load_bundle(models.folder / "v1.0")
@@ -105,40 +109,55 @@ def check_written(models: Repository, said: list[str]) -> None:
         shutil.rmtree(models.folder / version)
 
 
-def test_a_repository_survives_kill_9_at_random_moments(tmp_path: Path) -> None:
+@pytest.fixture
+def models(tmp_path: Path) -> Repository:
+    """v1.0, v1.1 and v1.2, the first of them in production."""
     folder = tmp_path / "models"
-    folder.mkdir()
     for shipped in ("v1.0", "v1.1"):
         shutil.copytree(ROOT / "models" / shipped, folder / shipped)
     bundle = load_bundle(folder / "v1.0")
     config = bundle.config.model_copy(update={"model_version": "v1.2"})
     write_bundle(replace(bundle, path=folder / "v1.2", config=config))
     (folder / LINK).symlink_to("v1.0")
-    models, chance = Repository(folder), random.Random(7)  # noqa: S311
-    tally: Counter[str] = Counter()
+    return Repository(folder)
+
+
+def killed_round(models: Repository, movers: dict[str, subprocess.Popen[str]], chance: random.Random) -> Counter[str]:
+    """Let two movers race, kill both, check what they left, and count what they were killed in."""
+    for mover in movers.values():
+        go(mover)
+    said = {name: killed_after(movers[name], chance.uniform(0, 0.15)) for name in movers}
+    assert load_bundle(models.folder / LINK).version in KEPT
+    left = {path.name for path in models.folder.glob(".*")} - {LOCK}
+    assert len(left) <= 1, left  # of whoever held the lock last
+    tally = Counter(
+        {
+            "done": sum(map(len, said.values())),
+            "recorded, not said": sum(check_moves(models, name, done) for name, done in said.items()),
+            "recorded, link not moved": int(models.interrupted() is not None),
+            "left unfinished": len(left),
+        }
+    )
+    check_written(models, [why for done in said.values() for why in done])
+    return tally
+
+
+def test_a_repository_survives_kill_9_at_random_moments(models: Repository) -> None:
+    chance = random.Random(7)  # noqa: S311
     rounds = size("rounds of promote and rollback with kill -9")
-    movers = start_pair(folder, 0)
-    for number in range(rounds):
-        following = start_pair(folder, number + 1)  # they import while these work
-        for mover in movers.values():
-            go(mover)
-        said = {name: killed_after(movers[name], chance.uniform(0, 0.15)) for name in movers}
-        assert load_bundle(folder / LINK).version in KEPT
-        tally["recorded, not said"] += sum(check_moves(models, name, done) for name, done in said.items())
-        tally["recorded, link not moved"] += models.interrupted() is not None
-        check_written(models, [why for done in said.values() for why in done])
-        left = {path.name for path in folder.glob(".*")} - {LOCK}
-        assert len(left) <= 1, left  # of whoever held the lock last
-        tally["left unfinished"] += len(left)
-        tally["done"] += sum(map(len, said.values()))
+    tally: Counter[str] = Counter()
+    movers = start_pair(models.folder, 0)
+    for number in range(1, rounds + 1):
+        following = start_pair(models.folder, number)  # they import while the others work
+        tally += killed_round(models, movers, chance)
         movers = following
     for mover in movers.values():
         mover.kill()
         mover.communicate()
-    print(f"{rounds} rounds: {dict(tally)}, {len(models.history())} entries")
+    print(f"{rounds} rounds: {dict(tally)}; {len(models.history())} entries")
     assert tally["done"] > rounds
     assert tally["recorded, not said"] + tally["left unfinished"] > 0  # kills hit where it matters
     models.promote("v1.1", who="ada", why="the end", now=datetime.now(UTC))
-    assert load_bundle(folder / LINK).version == "v1.1"
-    assert [path.name for path in folder.glob(".*")] == [LOCK]
+    assert load_bundle(models.folder / LINK).version == "v1.1"
+    assert [path.name for path in models.folder.glob(".*")] == [LOCK]
     assert len({entry.why for entry in models.history()}) == len(models.history())
