@@ -32,6 +32,11 @@ class Model:
         module.load_state_dict({name: torch.from_numpy(values.copy()) for name, values in bundle.weights.items()})
         self._module = module.to(self.device).eval()
 
+    @property
+    def in_eval_mode(self) -> bool:
+        """Whether no part of the network is in training mode: no dropout, batch norm as it was trained."""
+        return not any(part.training for part in self._module.modules())
+
     def forward(self, batch: WindowBatch) -> Float32Array:
         """Return the logits (B,) of windows (B, L, F). Blocks."""
         with torch.inference_mode():
