@@ -5,13 +5,12 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
 import torch
 
 from serve_app.errors import StageFailed
 from serve_app.model.architectures import build_architecture
 from serve_app.model.bundle import Bundle
-from serve_app.types import Float32Array, PredictionBatch, WindowBatch
+from serve_app.types import Float32Array, FloatArray, PredictionBatch, WindowBatch
 
 STUCK_S = 60.0
 """A forward pass takes milliseconds; after this long its thread is taken for dead."""
@@ -49,7 +48,8 @@ class Model:
     def predict(self, batch: WindowBatch) -> PredictionBatch:
         """Return logits and probabilities. Blocks."""
         logits = self.forward(batch)
-        return PredictionBatch(batch.digest, logits, 1 / (1 + np.exp(-logits.astype(np.float64))))
+        probabilities: FloatArray = torch.from_numpy(logits).double().sigmoid().numpy()
+        return PredictionBatch(batch.digest, logits, probabilities)
 
     async def run(self, batch: WindowBatch) -> PredictionBatch:
         """Do what `predict` does, in the model's own thread: torch never runs on the event loop."""

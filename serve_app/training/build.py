@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from serve_app.config import ModelConfig
 from serve_app.errors import BundleError
@@ -20,6 +21,7 @@ from serve_app.preprocess.memory import measure_memory
 from serve_app.training.train import TrainedModel
 from serve_app.types import (
     Bars,
+    FloatArray,
     HoldingUnit,
     Position,
     PositionBatch,
@@ -58,7 +60,7 @@ def data_version(bars_by_symbol: Mapping[str, Bars]) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def _bar_interval_s(bars_by_symbol: Mapping[str, Bars]) -> float:
+def usual_interval_s(bars_by_symbol: Mapping[str, Bars]) -> float:
     """The usual time from one bar to the next; weekends and nights are the exception."""
     steps = np.concatenate([np.diff(bars.timestamp) for bars in bars_by_symbol.values()])
     return float(np.median(steps.astype("timedelta64[us]").astype(np.int64))) / 1e6
@@ -120,26 +122,35 @@ def _check_memory(feature_set: FeatureSet, bars: Bars, exogenous: Mapping[str, f
 
 
 def _candidates(bundle: Bundle, bars_by_symbol: Mapping[str, Bars]) -> list[SignalRequest]:
-    """Decision points spread over the history of every symbol; the latest is among them."""
+    """Decision points spread over the history of every symbol that has one; the latest is among them."""
     needed = bundle.config.bars_needed
     requests = []
-    for symbol in sorted(bundle.symbol_to_id):
+    for symbol in sorted(set(bundle.symbol_to_id) & set(bars_by_symbol)):
         bars = bars_by_symbol[symbol]
         ends = np.unique(np.linspace(needed, len(bars), N_CANDIDATES).astype(int))
         requests += [SignalRequest(symbol, bars.until(end).tail(needed)) for end in ends]
     return requests
 
 
-def _positions(longest: float) -> Iterator[Position]:
+def _positions(longest: float, unit: HoldingUnit) -> Iterator[Position]:
     """Positions for cases from the highest probability down: the highest must be FLAT, so that one case buys."""
-    return cycle(
-        [
-            Position(),
-            Position(PositionStatus.LONG, time_in_position_bars=longest),
-            Position(),
-            Position(PositionStatus.LONG, time_in_position_bars=longest - 1),
-        ]
-    )
+
+    def held(time: float) -> Position:
+        return Position(PositionStatus.LONG, **{f"time_in_position_{unit}": time})
+
+    return cycle([Position(), held(longest), Position(), held(max(longest - 1, 0.0))])
+
+
+def _clear(probabilities: FloatArray, thresholds: Thresholds) -> NDArray[np.bool_]:
+    """Whether each probability is far enough from every threshold that rounding flips no action."""
+    limits = [x for x in (thresholds.signal_threshold, thresholds.exit_threshold) if x is not None]
+    clear: NDArray[np.bool_] = np.abs(probabilities[:, None] - limits).min(axis=1) > CLEAR_MARGIN
+    if not clear.any():
+        raise BundleError(
+            f"every probability is within {CLEAR_MARGIN} of the threshold {limits[0]}, so no golden case could prove an"
+            " action: the model answers the same whatever it is asked"
+        )
+    return clear
 
 
 async def _predict(pipeline: Pipeline, requests: Sequence[SignalRequest]) -> tuple[WindowBatch, PredictionBatch]:
@@ -147,15 +158,19 @@ async def _predict(pipeline: Pipeline, requests: Sequence[SignalRequest]) -> tup
     return windows, await pipeline.stages.model(windows)
 
 
-async def _record_golden(bundle: Bundle, bars_by_symbol: Mapping[str, Bars]) -> Golden:
-    """Take N_GOLDEN cases through the pipeline: highest to lowest probability, every position among them."""
+async def record_golden(bundle: Bundle, bars_by_symbol: Mapping[str, Bars]) -> Golden:
+    """Take N_GOLDEN cases through the pipeline: highest to lowest probability, every position among them.
+
+    Raises BundleError when every probability is too close to a threshold to tell an action by.
+    """
     pipeline = Pipeline(bundle, local_stages(bundle, ModelConfig()))
     candidates = _candidates(bundle, bars_by_symbol)
     _, predictions = await _predict(pipeline, candidates)
-    clear = np.abs(predictions.probabilities - bundle.config.strategy.signal_threshold) > CLEAR_MARGIN
+    strategy = bundle.config.strategy
+    clear = _clear(predictions.probabilities, strategy)
     ranked = np.flatnonzero(clear)[np.argsort(predictions.probabilities[clear], kind="stable")]
     chosen = ranked[np.linspace(0, len(ranked) - 1, N_GOLDEN).astype(int)]
-    positions = _positions(bundle.config.strategy.max_holding_period)
+    positions = _positions(strategy.max_holding_period, strategy.holding_unit)
     requests = [replace(candidates[i], position=position) for i, position in zip(chosen[::-1], positions, strict=False)]
     rows = [pipeline.row(request) for request in requests]
     windows, predictions = await _predict(pipeline, requests)
@@ -188,12 +203,12 @@ def build_bundle(
     unbuilt = Bundle(
         path=folder,
         digest="unbuilt",
-        config=_config(trained, provenance.version, _bar_interval_s(known)),
+        config=_config(trained, provenance.version, usual_interval_s(known)),
         scaler=ScalerFile(mean=trained.scaler.mean.tolist(), scale=trained.scaler.scale.tolist()),
         symbol_to_id=trained.symbol_to_id,
         metadata=_metadata(trained, provenance, data_version(bars_by_symbol)),
         weights={name: tensor.numpy() for name, tensor in trained.module.state_dict().items()},
         golden=Golden.nothing(),
     )
-    golden = asyncio.run(_record_golden(unbuilt, bars_by_symbol))
+    golden = asyncio.run(record_golden(unbuilt, bars_by_symbol))
     return write_bundle(replace(unbuilt, golden=golden))
