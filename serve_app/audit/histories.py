@@ -13,6 +13,11 @@ from serve_app.types import Bars, SignalRequest
 Progress = Callable[[int, int], None]
 """Called with how much is done, and of how much."""
 
+PROBABILITY_TOLERANCE = 1e-6
+"""A window's place in a batch may change the last digits of its probability."""
+SHOWN = 10
+"""First findings that a report keeps."""
+
 
 def silent(_done: int, _total: int) -> None:
     """Report nothing."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from serve_app.audit.histories import Histories, Progress, iso, silent
+from serve_app.audit.histories import PROBABILITY_TOLERANCE, SHOWN, Histories, Progress, iso, silent
 from serve_app.pipeline import Pipeline, preprocess_of
 from serve_app.preprocess import FeatureSet, Preprocess, fill_forward
 from serve_app.types import Bars, FloatArray, PositionBatch, TimeArray, WindowBatch
@@ -19,10 +19,6 @@ from serve_app.types import Bars, FloatArray, PositionBatch, TimeArray, WindowBa
 FACTORS = (0.01, 0.5, 2.0, 100.0)
 """What later bars are multiplied by, each with noise of its own."""
 NOISE = 0.2
-PROBABILITY_TOLERANCE = 1e-6
-"""A window's place in a batch may change the last digits of its probability."""
-SHOWN = 10
-"""First leaks that are kept."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,19 +12,16 @@ from itertools import cycle
 import numpy as np
 from numpy.typing import NDArray
 
-from serve_app.audit.histories import Histories, Progress, iso, request_at, silent
+from serve_app.audit.histories import PROBABILITY_TOLERANCE, SHOWN, Histories, Progress, iso, request_at, silent
 from serve_app.errors import UnusableRequest
 from serve_app.pipeline import Pipeline, preprocess_of
 from serve_app.preprocess import fill_forward
 from serve_app.types import Bars, Float32Array, FloatArray, Row, WindowBatch
 
-PROBABILITY_TOLERANCE = 1e-6
 SERVED_BATCHES = (64, 1, 7, 32)
 """Rows that serving is asked about at once, in turn: its batches vary with the load."""
 COMPARED_BATCH = 250
 """Windows from the full history that the model is asked about at once."""
-SHOWN = 10
-"""First mismatches that are kept."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ RowsOrColumns = Annotated[
         }
     ),
 ]
+Names = Annotated[Any, WithJsonSchema({"type": "array", "items": {"type": "string"}})]
 Table = Annotated[
     Any, WithJsonSchema({"type": "array", "items": {"type": "array", "items": {"type": ["number", "null"]}}})
 ]
@@ -68,7 +69,7 @@ class PositionBody(Body):
 class FeaturesBody(Body):
     """Unscaled features that the client computed, rows oldest first; null where a value is missing."""
 
-    columns: list[str]
+    columns: Names
     rows: Table
     timestamp: str | None = Field(default=None, description="of the last row: ISO 8601 with a time zone")
 

@@ -33,12 +33,12 @@ def shown(value: Any) -> str:
 
 def check_kind(values: Any, kind: type, where: str) -> None:
     """Refuse what is not a list of `kind`, naming the first element that is not. Raises WrongType."""
-    name = "an object" if kind is dict else "a list"
+    names: dict[type, str] = {dict: "an object", list: "a list", str: "a text"}
     if not isinstance(values, list):
         raise WrongType(f"{where} must be a list, not {shown(values)}")
     if not set(map(type, values)) <= {kind}:
         row = next(i for i, value in enumerate(values) if type(value) is not kind)
-        raise WrongType(f"{where}[{row}] must be {name}, not {shown(values[row])}")
+        raise WrongType(f"{where}[{row}] must be {names[kind]}, not {shown(values[row])}")
 
 
 def parse_time(value: Any, where: str) -> datetime:

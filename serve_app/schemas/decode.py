@@ -31,6 +31,7 @@ from serve_app.types import FLAT, Bars, FeatureRows, Position, PositionStatus, S
 TIMESTAMP = "timestamp"
 
 _STRUCTURAL = {"missing", "extra_forbidden"}
+_MAX_KEYS = 16
 _SHOWN = 64
 """Characters of a client's key that a message repeats."""
 
@@ -67,10 +68,18 @@ def parse_json(body: bytes, limits: Limits) -> Any:
 def _structure(model: type[BodyT], document: Any) -> BodyT:
     if not isinstance(document, dict):
         raise MalformedRequest(f"the body must be a JSON object, not {type(document).__name__}; see /docs")
+    for part in (document, document.get("position"), document.get("features")):
+        _check_keys(part)
     try:
         return model.model_validate(document)
     except ValidationError as error:
         _refuse(error)
+
+
+def _check_keys(part: Any) -> None:
+    """Refuse objects with more keys than any of ours, before pydantic describes every one of them."""
+    if isinstance(part, dict) and len(part) > _MAX_KEYS:
+        raise MalformedRequest(f"an object of the body has {len(part)} keys; see /docs")
 
 
 def _refuse(error: ValidationError) -> NoReturn:
@@ -133,6 +142,7 @@ def _features(columns: Mapping[str, list[Any]], timestamp: Any, cell: CellOf) ->
 
 
 def _features_of_body(body: FeaturesBody, limits: Limits) -> FeatureRows:
+    check_kind(body.columns, str, "features.columns")
     check_names(body.columns)
     check_kind(body.rows, list, "features.rows")
     _check_length(len(body.rows), limits)
@@ -200,6 +210,7 @@ def what_can_be_read(document: Any) -> tuple[str | None, Position]:
     fields = document if isinstance(document, dict) else {}
     symbol = fields.get("symbol")
     try:
+        _check_keys(fields.get("position"))
         position = _position(PositionBody.model_validate(fields.get("position") or {}))
     except (ValidationError, ServeAppError):
         position = FLAT

@@ -395,3 +395,27 @@ LONG = {"status": "LONG", "time_in_position_hours": 9}
 )
 def test_what_can_be_read_of_an_unusable_body_is(document: Any, symbol: str | None, position: Position) -> None:
     assert what_can_be_read(document) == (symbol, position)
+
+
+# Large bodies that are wrong all over: refused at the first fault, before pydantic describes every one.
+
+MANY = {f"key{i}": i for i in range(1000)}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [MANY, {"symbol": "AAPL", "bars": [], "position": MANY}, {"symbol": "AAPL", "features": MANY}],
+    ids=["body", "position", "features"],
+)
+def test_an_object_with_more_keys_than_any_of_ours_is_refused_by_their_number(body: dict[str, Any]) -> None:
+    with pytest.raises(MalformedRequest, match=r"^an object of the body has 1000 keys; see /docs$"):
+        parse_signal(body, LIMITS)
+
+
+def test_a_position_with_too_many_keys_is_read_as_flat() -> None:
+    assert what_can_be_read({"symbol": "AAPL", "position": {"status": "LONG", **MANY}}) == ("AAPL", FLAT)
+
+
+def test_names_of_features_that_are_no_texts_are_refused_at_the_first() -> None:
+    with pytest.raises(WrongType, match=r"^features\.columns\[1\] must be a text, not 2$"):
+        parse_signal({"symbol": "AAPL", "features": {"columns": ["open", 2, 3, None], "rows": []}}, LIMITS)

@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -12,6 +11,7 @@ from typing import Any
 
 import joblib
 import numpy as np
+import psutil
 import torch
 from sklearn.preprocessing import RobustScaler, StandardScaler
 from torch import nn
@@ -239,10 +239,6 @@ class Endless:
         return (os.system, (f"echo $$ > {self.marker}; exec sleep 1000",))
 
 
-def wait_until_gone(pid: int) -> bool:
-    """Whether a process ends soon."""
-    for _ in range(100):
-        if not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().split(")")[-1].split()[0]:
-            return True
-        time.sleep(0.05)
-    return False
+def is_gone(pid: int) -> bool:
+    """Whether a process has ended."""
+    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
