@@ -13,12 +13,12 @@ COMMANDS = {
     "status": ("deployments.process_commands:status", "Show the running graphs: ready or why not."),
     "profile": ("deployments.process_commands:profile", "Print Ray's high-throughput flags, for `ray start`."),
     "demo": ("deployments.demo:demo", "Run the A/B graph and replay real bars through it."),
-    "signal": ("serve_app.cli:signal", "Decide on the latest bar of a symbol, without a server."),
-    "train": ("serve_app.cli:train", "Train a model and write it as a bundle."),
-    "models": ("serve_app.cli:models", "List, promote and roll back versions; their history."),
-    "bundle": ("serve_app.cli:bundle", "Verify bundles."),
-    "audit": ("serve_app.audit_commands:audit", "Hold what serving computes against whole histories."),
-    "doctor": ("serve_app.audit_commands:doctor", "Examine a bundle: what is wrong, and what to do."),
+    "signal": ("serve_app.cli.signals:signal", "Decide on the latest bar of a symbol, without a server."),
+    "train": ("serve_app.cli.train:train", "Train a model and write it as a bundle."),
+    "models": ("serve_app.cli.models:models", "List, promote and roll back versions; their history."),
+    "bundle": ("serve_app.cli.bundle:bundle", "Import and verify bundles."),
+    "audit": ("serve_app.cli.examine:audit", "Hold what serving computes against whole histories."),
+    "doctor": ("serve_app.cli.examine:doctor", "Examine a bundle: what is wrong, and what to do."),
     "config": ("deployments.config_commands:config", "Check configuration files."),
 }
 """Name → where the click command is (`module:attribute`), and its line in `signalgraph --help`."""

@@ -19,7 +19,7 @@ from pydantic import JsonValue
 from serve_app.errors import BundleError, ConfigError, NotFound
 from serve_app.model.architectures import build_architecture, canonical_name
 from serve_app.model.bundle import Dimension, ScalerFile
-from serve_app.model.foreign.artefacts import Artefacts
+from serve_app.model.foreign.artefacts import Artefacts, read_artefacts
 from serve_app.model.foreign.differences import config_differences, name_differences, unlike
 from serve_app.model.foreign.isolation import read_isolated
 from serve_app.model.foreign.scalers import ScalerNumbers, check_scaler, scaler_numbers
@@ -71,6 +71,8 @@ class Reading:
     """None: an mlp's own, else the checkpoint's `lookback_window`, else 24."""
     use_pooling: bool | None = None
     """Whether a cnn_lstm pools; None: as the whole module or the checkpoint's configuration says."""
+    isolated: bool = True
+    """False: read, and with trust unpickle, in this process, where the classes of a whole module may live."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +145,10 @@ def _artefacts(
     scaler = contents.get("scaler")
     if scaler is not None and _is_json(scaler):
         scaler = None
-    return read_isolated(contents["model"], scaler, reading.trust_pickle, reading.time_limit_s)
+    if reading.isolated:
+        return read_isolated(contents["model"], scaler, reading.trust_pickle, reading.time_limit_s)
+    artefacts, weights = read_artefacts(contents["model"], scaler, reading.trust_pickle)
+    return artefacts, {name: tensor.numpy() for name, tensor in weights.items()}
 
 
 def _refuse_runtimes(path: Path, content: bytes) -> None:

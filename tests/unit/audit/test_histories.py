@@ -57,5 +57,5 @@ def test_columns_that_the_features_do_not_know_are_left_aside(pipeline: Pipeline
 
 
 def test_audits_and_doctor_import_nothing_heavy() -> None:
-    statements = "import serve_app.audit, serve_app.doctor, serve_app.audit_commands"
+    statements = "import serve_app.audit, serve_app.doctor, serve_app.cli.examine"
     assert loaded_by(statements) == set()

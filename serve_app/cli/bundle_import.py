@@ -1,10 +1,12 @@
-"""The command that turns training artefacts of elsewhere into a bundle. Heavy imports happen inside it."""
+"""The command `bundle import`: training artefacts of elsewhere become a bundle."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from serve_app.cli.common import MODELS_DIR, bars_of, new_version
 
 if TYPE_CHECKING:
     from serve_app.model import Bundle
@@ -22,7 +24,7 @@ ABOVE_ZERO = click.FloatRange(0, min_open=True)
 @click.option("--asset-map", type=FILE, help="JSON, nested or flat [default: in the checkpoint].")
 @click.option("--feature-list", type=FILE, help="JSON list, or one name a line [default: in the checkpoint].")
 @click.option("--version", required=True, help="Version of the new bundle, such as v2.0; one folder each.")
-@click.option("--models-dir", type=click.Path(path_type=Path), default=Path("models"), show_default=True)
+@MODELS_DIR
 @click.option(
     "--trust-pickle", is_flag=True, help="Unpickle what must be: it RUNS the files' code, in a child process."
 )
@@ -49,19 +51,16 @@ def import_(version: str, models_dir: Path, data: str, **options: Any) -> None:
     The weights decide what the network is; nothing is guessed. Pickles are refused without --trust-pickle.
     """
     from serve_app.model.foreign.convert import Reading, Sources, read_foreign  # noqa: PLC0415
-    from serve_app.training.data import load_bars  # noqa: PLC0415
     from serve_app.training.imported import import_bundle  # noqa: PLC0415
 
-    folder = models_dir / version
-    if folder.exists():
-        raise click.ClickException(f"{folder} is there already, and a bundle never changes; choose another --version")
+    folder = new_version(models_dir, version)
     foreign = read_foreign(Sources(**_fields(Sources, options)), Reading(**_fields(Reading, options)))
-    bundle = import_bundle(foreign, _settings(version, options), load_bars(data), data, folder)
+    bundle = import_bundle(foreign, _settings(version, options), bars_of(data), data, folder)
     _report(bundle)
 
 
 def _fields(kind: Any, options: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: options[name] for name in kind.__slots__}
+    return {name: options[name] for name in kind.__slots__ if name in options}
 
 
 def _settings(version: str, options: Mapping[str, Any]) -> "ImportSettings":

@@ -1,20 +1,18 @@
-"""The commands that examine: `audit parity|lookahead|warmup` and `doctor`. Heavy imports happen inside commands."""
+"""The commands that examine: `audit parity|lookahead|warmup` and `doctor`."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from serve_app.cli import DATA_HELP, PRODUCTION
+from serve_app.cli.common import BUNDLE, DATA_HELP, FOLDER, bars_of, conclude, pipeline_of
 
 if TYPE_CHECKING:
     from serve_app.audit import Histories
     from serve_app.doctor import Diagnosis
     from serve_app.model import Bundle
-    from serve_app.pipeline import Pipeline
-    from serve_app.types import Bars
 
 CommandT = TypeVar("CommandT", bound=Callable[..., None])
 
@@ -23,7 +21,7 @@ def _common(command: CommandT) -> CommandT:
     """Add the options that all audits take."""
     options = (
         click.option("--data", required=True, help=DATA_HELP),
-        click.option("--bundle", "path", type=click.Path(path_type=Path), default=PRODUCTION, show_default=True),
+        BUNDLE,
         click.option("--symbols", default="", help="Such as AAPL,MSFT [default: all that the bundle knows]."),
     )
     for option in reversed(options):
@@ -46,7 +44,7 @@ def parity(data: str, path: Path, symbols: str, stride: int, tolerance: float) -
 
     from serve_app.audit import audit_parity  # noqa: PLC0415
 
-    pipeline = _pipeline(path)
+    pipeline = pipeline_of(path)
     histories = _histories(pipeline.bundle, data, symbols)
     with _progress("windows") as progress:
         report = asyncio.run(audit_parity(pipeline, histories, stride, tolerance, progress))
@@ -65,7 +63,7 @@ def parity(data: str, path: Path, symbols: str, stride: int, tolerance: float) -
     click.echo(
         f"{report.probability_mismatches} mismatches in probability, largest {report.max_probability_difference:g}"
     )
-    _conclude(report.ok)
+    conclude(report.ok)
 
 
 @audit.command()
@@ -78,7 +76,7 @@ def lookahead(data: str, path: Path, symbols: str, points: int, seed: int) -> No
 
     from serve_app.audit import audit_lookahead  # noqa: PLC0415
 
-    pipeline = _pipeline(path)
+    pipeline = pipeline_of(path)
     histories = _histories(pipeline.bundle, data, symbols)
     with _progress("decision points") as progress:
         report = asyncio.run(audit_lookahead(pipeline, histories, points, seed, progress=progress))
@@ -94,7 +92,7 @@ def lookahead(data: str, path: Path, symbols: str, points: int, seed: int) -> No
         f"{report.points} decision points of {', '.join(report.symbols)}, {report.tries} disturbances of what comes"
         f" later: {len(report.features)} features changed, {report.actions_changed} actions"
     )
-    _conclude(report.ok)
+    conclude(report.ok)
 
 
 @audit.command()
@@ -116,11 +114,11 @@ def warmup(data: str, path: Path, symbols: str) -> None:
         click.echo(f"{feature.feature:<30}{feature.declared:>10}{feature.measured:>10}{note}")
     total = f"bars_needed, {report.lookback_window} rows"
     click.echo(f"{total:<30}{report.declared:>10}{report.measured:>10}")
-    _conclude(report.ok)
+    conclude(report.ok)
 
 
 @click.command()
-@click.argument("path", metavar="BUNDLE", type=click.Path(path_type=Path))
+@click.argument("path", metavar="BUNDLE", type=FOLDER)
 @click.option("--data", default=None, help=f"Look at its latest windows too. {DATA_HELP}")
 @click.option("--features", is_flag=True, help="Show every feature, unscaled and scaled, next to training.")
 @click.option("--json", "as_json", is_flag=True, help="Everything, for programs.")
@@ -128,7 +126,7 @@ def doctor(path: Path, data: str | None, features: bool, as_json: bool) -> None:
     """Examine a bundle: one line a check, with a verdict and what to do."""
     from serve_app.doctor import Verdict, examine  # noqa: PLC0415
 
-    diagnosis = examine(path, _bars(data) if data else None)
+    diagnosis = examine(path, bars_of(data) if data else None)
     if as_json:
         click.echo(_json(diagnosis))
     else:
@@ -137,7 +135,7 @@ def doctor(path: Path, data: str | None, features: bool, as_json: bool) -> None:
             click.echo(f"{check.verdict:<6}{check.name:<11}{check.finding}{advice}")
         if features:
             _show_features(diagnosis)
-    _conclude(diagnosis.verdict is not Verdict.FAIL)
+    conclude(diagnosis.verdict is not Verdict.FAIL)
 
 
 def _show_features(diagnosis: "Diagnosis") -> None:
@@ -155,40 +153,17 @@ def _json(diagnosis: "Diagnosis") -> str:
     return orjson.dumps(document, option=orjson.OPT_INDENT_2).decode()
 
 
-def _pipeline(path: Path) -> "Pipeline":
-    from serve_app.config import ModelConfig  # noqa: PLC0415
-    from serve_app.model import load_bundle  # noqa: PLC0415
-    from serve_app.pipeline import Pipeline, local_stages  # noqa: PLC0415
-
-    bundle = load_bundle(path)
-    return Pipeline(bundle, local_stages(bundle, ModelConfig()))
-
-
-def _bars(data: str) -> "Mapping[str, Bars]":
-    from serve_app.training.data import load_bars  # noqa: PLC0415
-
-    try:
-        return load_bars(data)
-    except (ValueError, OSError) as error:  # what pandas and pyarrow raise
-        raise click.ClickException(f"{data} cannot be read: {error}") from error
-
-
 def _histories(bundle: "Bundle", data: str, symbols: str) -> "Histories":
     from serve_app.audit import histories_of  # noqa: PLC0415
     from serve_app.pipeline import rules_of  # noqa: PLC0415
 
     chosen = [symbol.strip() for symbol in symbols.split(",") if symbol.strip()]
-    return histories_of(bundle, rules_of(bundle), _bars(data), chosen)
+    return histories_of(bundle, rules_of(bundle), bars_of(data), chosen)
 
 
 def _say_left_out(histories: "Histories") -> None:
     for symbol, reason in histories.left_out.items():
         click.echo(f"left out {symbol}: {reason}")
-
-
-def _conclude(ok: bool) -> None:
-    if not ok:
-        click.get_current_context().exit(1)
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""The commands that need no Ray, a module each. Heavy imports happen inside commands: `--help` answers at once."""

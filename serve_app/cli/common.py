@@ -1,0 +1,63 @@
+"""What commands share: options, and the bundle and the bars that they are about."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from serve_app.pipeline import Pipeline
+    from serve_app.types import Bars
+
+PRODUCTION = Path("models/production")
+DATA_HELP = (
+    "CSV or Parquet with timestamp, symbol, open, high, low, close, volume; or `bokeh`, the built-in daily bars."
+)
+FOLDER = click.Path(path_type=Path)
+MODELS_DIR = click.option("--models-dir", type=FOLDER, default=Path("models"), show_default=True)
+BUNDLE = click.option("--bundle", "path", type=FOLDER, default=PRODUCTION, show_default=True)
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="As JSON.")
+
+
+def git_commit(folder: Path) -> str | None:
+    """Return the commit checked out at `folder`, with `-dirty` when files differ from it; None outside git."""
+    import subprocess  # noqa: PLC0415
+
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    return found.stdout.strip() or None
+
+
+def new_version(models_dir: Path, version: str) -> Path:
+    """Return the folder of a version that is about to be made. Raises click's error when it is there."""
+    folder = models_dir / version
+    if folder.exists():
+        raise click.ClickException(f"{folder} is there already, and a bundle never changes; choose another --version")
+    return folder
+
+
+def pipeline_of(path: Path) -> "Pipeline":
+    """Load a bundle with all its stages in this process."""
+    from serve_app.config import ModelConfig  # noqa: PLC0415
+    from serve_app.model import load_bundle  # noqa: PLC0415
+    from serve_app.pipeline import Pipeline, local_stages  # noqa: PLC0415
+
+    bundle = load_bundle(path)
+    return Pipeline(bundle, local_stages(bundle, ModelConfig()))
+
+
+def bars_of(data: str) -> "Mapping[str, Bars]":
+    """Read bars; what pandas and pyarrow say of a broken file becomes a message."""
+    from serve_app.training.data import load_bars  # noqa: PLC0415
+
+    try:
+        return load_bars(data)
+    except (ValueError, OSError) as error:
+        raise click.ClickException(f"{data} cannot be read: {error}") from error
+
+
+def conclude(ok: bool) -> None:
+    """Exit with 1 unless all is well."""
+    if not ok:
+        click.get_current_context().exit(1)
