@@ -7,6 +7,7 @@ both against each other. Run as a module it names every fault and exits with 1.
 import ipaddress
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from deployments.stages import MODEL, model_application
 from serve_app.config import AppConfig, Auth, ModelAppConfig, Section, Topology, parse_section
 from serve_app.errors import BundleError, ConfigError
 from serve_app.model import load_bundle
+from serve_app.model.predictors import chosen
 
 _OURS = "deployments.graph:"
 _BUILDERS: Mapping[str, type[Section]] = {f"{_OURS}build_app": AppConfig, f"{_OURS}build_model": ModelAppConfig}
@@ -40,6 +42,8 @@ def faults(document: dict[str, Any]) -> list[str]:
         except ConfigError as error:
             found.extend(str(error).split("; "))
         found.extend(_deployments(application, where))
+    for name, section in sections.items():
+        found.extend(_runtimes(name, section))
     for app in (section for section in sections.values() if isinstance(section, AppConfig)):
         found.extend(_exposure(app, serve.http_options.host))
         found.extend(_bundles(app))
@@ -85,6 +89,21 @@ def _bundles(app: AppConfig) -> Iterator[str]:
             load_bundle(variant.bundle)
         except BundleError as error:
             yield f"variants.{name}.bundle: {error}"
+
+
+def _runtimes(name: str, section: Section) -> Iterator[str]:
+    """Every model needs the file of its runtime, and must have passed the gate. Lacking bundles are named elsewhere."""
+    bundles: list[str] = []
+    if isinstance(section, ModelAppConfig):
+        bundles = [section.bundle]
+    elif isinstance(section, AppConfig) and section.topology is Topology.FUSED:
+        bundles = [variant.bundle for variant in section.variants.configured().values()]
+    for path in bundles:
+        with suppress(BundleError):
+            try:
+                chosen(load_bundle(path), section.model)
+            except ConfigError as error:
+                yield f"{name}.args.model: {error}"
 
 
 def _models(app: AppConfig, sections: Mapping[str, Section]) -> Iterator[str]:

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_core import ErrorDetails
 
 from serve_app.errors import ConfigError
-from serve_app.types import VariantName
+from serve_app.types import Precision, Runtime, VariantName
 
 SectionT = TypeVar("SectionT", bound="Section")
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -96,7 +96,11 @@ class ModelConfig(Section):
     """How a model runs."""
 
     threads: int = Field(default=1, gt=0)
-    """Torch threads in one process."""
+    """Of one forward pass."""
+    runtime: Runtime | None = None
+    """None: the one that the bundle was exported for, which is the fastest that passed its gate."""
+    precision: Precision | None = None
+    """None: the bundle's, or FP32 when `runtime` is given."""
 
 
 class MonitorConfig(Section):

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from serve_app.types import Bars, FloatArray, SignalRequest
+from serve_app.types import Bars, FeatureRows, FloatArray, SignalRequest
 
 _REF = "#/components/schemas/{model}"
 
@@ -43,23 +43,27 @@ def bars_as_rows(bars: Bars) -> list[dict[str, Any]]:
 
 
 def examples_of(requests: Sequence[SignalRequest]) -> Examples:
-    """Make examples from requests with bars, such as a bundle's golden cases."""
-    columns = [
-        {"symbol": request.symbol, "bars": bars_as_columns(request.history)}
-        for request in requests
-        if isinstance(request.history, Bars)
-    ]
-    rows = [
-        {"symbol": request.symbol, "historical_data": bars_as_rows(request.history)}
-        for request in requests
-        if isinstance(request.history, Bars)
-    ]
-    long = {**columns[0], "position": {"status": "LONG", "time_in_position_hours": 9600, "time_in_position_bars": 400}}
+    """Make examples from requests, such as a bundle's golden cases."""
+    bodies = [{"symbol": request.symbol, **_as_columns(request.history)} for request in requests]
+    form, rows = _as_rows(requests[0].history)
+    long = {**bodies[0], "position": {"status": "LONG", "time_in_position_hours": 9600, "time_in_position_bars": 400}}
     return Examples(
-        signals={"bars as columns": columns[0], "a position held for long": long},
-        batch={"two symbols": {"requests": columns[:2]}},
-        predict={"bars": rows[0]},
+        signals={f"{form} as columns": bodies[0], "a position held for long": long},
+        batch={"two symbols": {"requests": bodies[:2]}},
+        predict={form: {"symbol": requests[0].symbol, "historical_data": rows}},
     )
+
+
+def _as_columns(history: Bars | FeatureRows) -> dict[str, Any]:
+    if isinstance(history, Bars):
+        return {"bars": bars_as_columns(history)}
+    return {"features": {"columns": list(history.columns), "rows": [_numbers(row) for row in history.values]}}
+
+
+def _as_rows(history: Bars | FeatureRows) -> tuple[str, list[dict[str, Any]]]:
+    if isinstance(history, Bars):
+        return "bars", bars_as_rows(history)
+    return "features", [dict(zip(history.columns, _numbers(row), strict=True)) for row in history.values]
 
 
 def request_body(model: type[BaseModel], examples: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@
     - DuplicateTimestamps          duplicate_timestamps
     - InvalidBar                   invalid_bar
     - InvalidPosition              invalid_position
+    - FeaturesNeeded               features_needed
   + Overloaded                     503 overloaded (Retry-After)
   + StageFailed                    503 model_unavailable: a stage could not answer a batch; becomes an abstention
     - StageUnavailable             nobody is there to answer, whatever the batch
@@ -27,6 +28,7 @@
     - BundleCorrupt                a file is missing, added or changed
     - DigestMismatch               a stage was asked for a bundle that it does not hold
     - ParityError                  serving does not reproduce the golden cases
+    - GateFailed                   an export decides otherwise than what it was exported from
   + RepositoryError                repository: it cannot do what was asked; production is what it was
     - HistoryAltered               the history is not as it was written
 
@@ -148,6 +150,12 @@ class InvalidPosition(UnusableRequest):
     code = "invalid_position"
 
 
+class FeaturesNeeded(UnusableRequest):
+    """The model was trained on features that are not computed here: bars say nothing to it."""
+
+    code = "features_needed"
+
+
 class Overloaded(ServeAppError):
     """The queue of this variant is full; try again after `retry_after_s`."""
 
@@ -199,6 +207,10 @@ class DigestMismatch(BundleError):
 
 class ParityError(BundleError):
     """Serving does not reproduce a golden case; the message names the first stage and feature that differ."""
+
+
+class GateFailed(BundleError):
+    """An export decides otherwise than what it was exported from; the message names the worst cases."""
 
 
 class RepositoryError(ServeAppError):

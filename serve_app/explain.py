@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from serve_app.model import Bundle
-from serve_app.pipeline import Pipeline
-from serve_app.preprocess import FEATURE_SETS
+from serve_app.pipeline import Pipeline, rules_of
 from serve_app.types import (
     Action,
     Bars,
@@ -42,7 +41,7 @@ def request_of(bundle: Bundle, symbol: str, bars: Bars, status: str, held: float
     """
     in_bars = bundle.config.strategy.holding_unit is HoldingUnit.BARS
     position = Position(PositionStatus(status), None if in_bars else held, held if in_bars else None)
-    known = FEATURE_SETS[bundle.config.feature_set].columns
+    known = rules_of(bundle).feature_set.columns
     columns = {name: values for name, values in bars.columns.items() if name in known}
     return SignalRequest(symbol, Bars(bars.timestamp, columns), position)
 

@@ -7,26 +7,29 @@ from numpy.typing import NDArray
 
 from serve_app.errors import ParityError
 from serve_app.model import Golden
+from serve_app.model.gate import ALLOWED, distance_to_threshold
 from serve_app.pipeline import Pipeline
 from serve_app.preprocess import FeatureSet
-from serve_app.types import Bars, HoldingUnit, Position, PositionBatch, PositionStatus, SignalRequest
+from serve_app.types import Bars, FeatureRows, HoldingUnit, Position, PositionBatch, PositionStatus, SignalRequest
 
 WINDOW_TOLERANCE = 1e-5
 """Of scaled features: what another machine's arithmetic may change."""
-LOGIT_TOLERANCE = 1e-4
-PROBABILITY_TOLERANCE = 1e-5
 
 
 def golden_requests(golden: Golden, feature_set: FeatureSet, unit: HoldingUnit) -> list[SignalRequest]:
     """Return the golden cases as the requests that a client would have sent."""
 
+    def history(case: int) -> Bars | FeatureRows:
+        if not feature_set.computed:
+            return FeatureRows(feature_set.features, golden.features[case])
+        return Bars(golden.timestamps[case], dict(zip(feature_set.columns, golden.bars[case].T, strict=True)))
+
     def request(case: int) -> SignalRequest:
-        columns = dict(zip(feature_set.columns, golden.bars[case].T, strict=True))
         status = PositionStatus.LONG if golden.is_long[case] else PositionStatus.FLAT
         held = float(golden.held[case])
         in_bars = unit is HoldingUnit.BARS
         position = Position(status, None if in_bars else held, held if in_bars else None)
-        return SignalRequest(str(golden.symbols[case]), Bars(golden.timestamps[case], columns), position)
+        return SignalRequest(str(golden.symbols[case]), history(case), position)
 
     return [request(case) for case in range(len(golden))]
 
@@ -63,10 +66,12 @@ async def check_golden(pipeline: Pipeline) -> None:
     windows = await stages.preprocess(pipeline.stack(rows))
     _compare_windows(windows.windows, golden.windows, config.feature_list)
     predictions = await stages.model(windows)
-    _compare("logit", predictions.logits, golden.logits, LOGIT_TOLERANCE)
-    _compare("probability", predictions.probabilities, golden.probabilities, PROBABILITY_TOLERANCE)
+    allowed = ALLOWED[predictions.precision]
+    _compare("logit", predictions.logits, golden.logits, allowed.logit)
+    _compare("probability", predictions.probabilities, golden.probabilities, allowed.probability)
     positions = PositionBatch(windows.digest, predictions.probabilities, golden.is_long, golden.held)
     actions = await stages.strategy(positions)
+    clear = distance_to_threshold(golden.probabilities, config.strategy) > allowed.probability
     for case, (got, expected) in enumerate(zip(actions.actions, golden.actions.tolist(), strict=True)):
-        if got != expected:
+        if got != expected and clear[case]:
             raise ParityError(f"golden case {case}: the action is {got}, the bundle says {expected}", case=case)

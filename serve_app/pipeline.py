@@ -12,9 +12,18 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 import numpy as np
 
 from serve_app.config import ModelConfig
-from serve_app.errors import BundleError, DigestMismatch, StageFailed, StageUnavailable
+from serve_app.errors import BundleError, DigestMismatch, FeaturesNeeded, StageFailed, StageUnavailable
 from serve_app.model import Bundle
-from serve_app.preprocess import FEATURE_SETS, FeatureSet, HistoryRules, Preprocess, Scaler, check_history, recent_rows
+from serve_app.preprocess import (
+    FEATURE_SETS,
+    FeatureSet,
+    HistoryRules,
+    Preprocess,
+    Scaler,
+    check_history,
+    names_only,
+    recent_rows,
+)
 from serve_app.strategy import Strategy
 from serve_app.types import (
     Action,
@@ -82,10 +91,16 @@ class Stages:
     strategy: Callable[[PositionBatch], Awaitable[ActionBatch]]
 
 
+def feature_set_of(bundle: Bundle) -> FeatureSet | None:
+    """Return what a bundle's model sees; None when it is a set of features that this release does not have."""
+    config = bundle.config
+    return names_only(config.feature_list) if config.feature_set is None else FEATURE_SETS.get(config.feature_set)
+
+
 def rules_of(bundle: Bundle) -> HistoryRules:
     """Return what a bundle asks of a history."""
     config = bundle.config
-    feature_set = FEATURE_SETS.get(config.feature_set)
+    feature_set = feature_set_of(bundle)
     if feature_set is None or feature_set.features != config.feature_list:
         raise BundleError(f"{bundle.path}: its features are not those of {config.feature_set} in this release")
     without = set(feature_set.exogenous) - set(config.exogenous)
@@ -111,9 +126,9 @@ def strategy_of(bundle: Bundle) -> Strategy:
 
 def model_of(bundle: Bundle, config: ModelConfig) -> "Model":
     """Return the model stage of a bundle."""
-    from serve_app.model.stage import Model  # noqa: PLC0415  torch takes seconds to import; most processes need none
+    from serve_app.model.stage import Model  # noqa: PLC0415  what it runs on is heavy; most processes need none
 
-    return Model(bundle, config.threads)
+    return Model(bundle, config)
 
 
 def stages_of(bundle: Bundle, model: Callable[[WindowBatch], Awaitable[PredictionBatch]]) -> Stages:
@@ -152,9 +167,20 @@ class Pipeline:
         )
         if not isinstance(request.history, Bars):
             return replace(row, features=recent_rows(request.history, self._rules))
+        self._refuse_bars_unless_computed()
         bars = check_history(request.history, self._rules)
         stacked = self._rules.feature_set.stack(bars, self._rules.exogenous)
         return replace(row, bars=stacked, timestamps=bars.timestamp)
+
+    def _refuse_bars_unless_computed(self) -> None:
+        if self.feature_set.computed:
+            return
+        names = self.feature_set.features
+        raise FeaturesNeeded(
+            f"model {self.bundle.version} sees features that are not computed here; send `features` with the columns"
+            f" {', '.join(names)} in place of bars",
+            features=list(names),
+        )
 
     def stack(self, rows: Sequence[Row]) -> RowBatch:
         """Put rows together into the batch that preprocess takes."""

@@ -66,6 +66,25 @@ class HoldingUnit(StrEnum):
     BARS = "bars"
 
 
+class Runtime(StrEnum):
+    """What computes a network."""
+
+    TORCH = "torch"
+    """The network built here, with the weights of `model.safetensors`."""
+    TORCHSCRIPT = "torchscript"
+    """The program `model.ts`."""
+    ONNX = "onnx"
+    """The graph `model.onnx`, in ONNX Runtime."""
+
+
+class Precision(StrEnum):
+    """In what numbers a network computes; windows and logits are FP32 whatever it is."""
+
+    FP32 = "fp32"
+    BF16 = "bf16"
+    FP16 = "fp16"
+
+
 @pydantic_dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
 class Thresholds:
     """When the strategy enters and leaves. Comparisons are inclusive."""
@@ -180,11 +199,12 @@ class WindowBatch:
 
 @dataclass(frozen=True, slots=True)
 class PredictionBatch:
-    """What the model gives: logits (B,) and their sigmoid (B,)."""
+    """What the model gives: logits (B,) and their sigmoid (B,), and in what precision they were computed."""
 
     digest: str
     logits: Float32Array
     probabilities: FloatArray
+    precision: Precision = Precision.FP32
 
     def __len__(self) -> int:
         return len(self.logits)

@@ -1,5 +1,6 @@
 """What many tests ask about: real bars as requests in every form, and stages that fail on chosen rows."""
 
+import asyncio
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,15 +9,20 @@ from typing import Any
 import numpy as np
 
 from serve_app.documentation import bars_as_columns, bars_as_rows
+from serve_app.model import Bundle, write_bundle
+from serve_app.model.bundle import MANIFEST
 from serve_app.pipeline import Batch, Pipeline, Stages
 from serve_app.preprocess import TECH23
 from serve_app.preprocess.feature_sets import CLOSE, SENTIMENT
-from serve_app.types import FLAT, Bars, FeatureRows, Position, PredictionBatch, SignalRequest, WindowBatch
+from serve_app.training.golden import drawn_windows, record_golden
+from serve_app.types import FLAT, Bars, FeatureRows, Position, PredictionBatch, Runtime, SignalRequest, WindowBatch
 
 ROOT = Path(__file__).parents[1]
 PRODUCTION = ROOT / "models/v1.0"
 CANDIDATE = ROOT / "models/v1.1"
 NEEDED, LOOKBACK = 273, 24
+FILES = sorted(path.name for path in PRODUCTION.iterdir() if path.name != MANIFEST)
+"""Of a shipped bundle, as its manifest lists them."""
 NEUTRAL = {SENTIMENT: 0.5}
 """The exogenous default of the shipped bundles."""
 
@@ -110,6 +116,21 @@ def with_stages(pipeline: Pipeline, **stages: Any) -> Pipeline:
     """Return a pipeline of the same bundle with some stages replaced."""
     kept = {field.name: getattr(pipeline.stages, field.name) for field in dataclasses.fields(Stages)}
     return Pipeline(pipeline.bundle, Stages(**{**kept, **stages}))
+
+
+def in_torch(bundle: Bundle) -> Bundle:
+    """Return a shipped bundle as it was trained, before it was exported."""
+    config = bundle.config.model_copy(update={"runtime": Runtime.TORCH})
+    return dataclasses.replace(bundle, config=config, programs={}, gates=())
+
+
+def on_other_features(bundle: Bundle, folder: Path) -> Bundle:
+    """Write a shipped bundle as one whose features have names that nobody here computes."""
+    names = tuple(f"alpha_{i}" for i in range(len(bundle.config.feature_list)))
+    blind = {"model_version": "v4.0", "feature_set": None, "feature_list": names, "bars_needed": 0, "exogenous": {}}
+    unbuilt = dataclasses.replace(bundle, path=folder, config=bundle.config.model_copy(update=blind))
+    golden = asyncio.run(record_golden(unbuilt, drawn_windows(unbuilt, 60)))
+    return write_bundle(dataclasses.replace(unbuilt, golden=golden))
 
 
 def values(items: Sequence[Any], name: str) -> list[Any]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from serve_app.errors import TooFewBars, UnknownSymbol, UnusableRequest
+from serve_app.errors import FeaturesNeeded, TooFewBars, UnknownSymbol, UnusableRequest
 from serve_app.model import Bundle
 from serve_app.preprocess import HistoryRules, check_bars
 from serve_app.types import Bars, SignalRequest
@@ -37,8 +37,12 @@ def histories_of(
 ) -> Histories:
     """Choose the symbols that the bundle knows and that have enough bars for one window and one bar after it.
 
-    With `symbols` exactly those. Raises UnknownSymbol, TooFewBars, or what is wrong with the first bad bar.
+    With `symbols` exactly those. Raises FeaturesNeeded, UnknownSymbol, TooFewBars, or what is wrong with the first bad bar.
     """
+    if not rules.feature_set.computed:
+        raise FeaturesNeeded(
+            f"{bundle.version} sees features that are not computed here, so there is nothing to hold its bars against"
+        )
     for symbol in symbols:
         if symbol not in bars_by_symbol:
             raise UnknownSymbol(f"the data has no {symbol}; it has {', '.join(sorted(bars_by_symbol))}")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from serve_app.cli.bundle_export import export, runtimes
 from serve_app.cli.bundle_import import import_
 from serve_app.cli.common import FOLDER, pipeline_of
 
@@ -14,6 +15,8 @@ def bundle() -> None:
 
 
 bundle.add_command(import_)
+bundle.add_command(export)
+bundle.add_command(runtimes)
 
 
 @bundle.command()

@@ -96,11 +96,16 @@ def _report(bundle: "Bundle") -> None:
         click.echo(f"{role}: {how}")
     for difference in [*known["files"], *golden_notes(bundle)]:
         click.echo(f"note: {difference}", err=True)
+    if known["features"]:
+        _warn_of_definitions(config.feature_set, known["features"])
+
+
+def _warn_of_definitions(feature_set: str | None, differences: Mapping[str, str]) -> None:
     click.echo(
-        f"WARNING: the features have the names and the order of {config.feature_set}, which is not to say its"
+        f"WARNING: the features have the names and the order of {feature_set}, which is not to say its"
         " definitions. Unless the model was trained on it, probabilities from raw bars differ from training; those from"
         " the `features` form are exact. What differs from the feature code that such models mostly come from:",
         err=True,
     )
-    for feature, how in known["features"].items():
+    for feature, how in differences.items():
         click.echo(f"  {feature}: {how}", err=True)

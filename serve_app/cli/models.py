@@ -109,10 +109,12 @@ def _login() -> str:
 
 
 def _facts(version: "Version", production: str | None, tags: set[str]) -> dict[str, Any]:
+    from serve_app.model.bundle import tag_of  # noqa: PLC0415
+
     metadata = version.metadata or {}
     metrics = metadata.get("performance_metrics")
     test = metrics.get("test") if isinstance(metrics, dict) else None
-    tag = f"model-{version.name}"
+    tag = tag_of(version.name)
     return {
         "version": version.name,
         "production": version.name == production,

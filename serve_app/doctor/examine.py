@@ -15,9 +15,9 @@ from serve_app.doctor.diagnosis import FAR, Check, Diagnosis, FeatureSummary, Ve
 from serve_app.doctor.machine import memory, versions
 from serve_app.errors import BundleCorrupt, ServeAppError, UnusableRequest
 from serve_app.model import Bundle, load_bundle
+from serve_app.model.bundle import NETWORKS
 from serve_app.parity import check_golden, golden_requests
-from serve_app.pipeline import ByDigest, Pipeline, model_of, rules_of, stages_of
-from serve_app.preprocess import fill_forward
+from serve_app.pipeline import ByDigest, Pipeline, model_of, preprocess_of, rules_of, stages_of
 from serve_app.types import Bars, FloatArray, Row, WindowBatch
 
 if TYPE_CHECKING:
@@ -71,7 +71,8 @@ def examine(path: str | Path, bars: Mapping[str, Bars] | None = None, build_mode
     except BundleCorrupt as error:
         broken = Check("files", Verdict.FAIL, str(error), "restore the bundle from where it was built")
         return Diagnosis(str(path), None, (broken, memory(None), versions()))
-    verified = f"{len(bundle.weights)} tensors and all other files are as the manifest says, {bundle.digest[:19]}…"
+    networks = ", ".join(NETWORKS[runtime] for runtime in bundle.runtimes)
+    verified = f"{networks} and all other files are as the manifest says, {bundle.digest[:19]}…"
     checks = [Check("files", Verdict.OK, verified), _scaler(bundle)]
     try:
         patient = _admit(bundle, bars, build_model)
@@ -175,8 +176,7 @@ async def _sample_of(patient: _Patient, origin: str, rows_of: Callable[[_Patient
         return Check("features", Verdict.FAIL, f"serving refuses the {origin}: {error}", "mend the data")
     except DAMAGE as error:
         return Check("features", Verdict.FAIL, _text(error), FIRST)
-    lookback_window = patient.bundle.config.lookback_window
-    raw = fill_forward(pipeline.feature_set.compute(batch.bars, batch.timestamps, lookback_window))
+    raw = preprocess_of(patient.bundle).features(batch)
     return _Sample(origin, rows, raw, windows, predictions.probabilities)
 
 

@@ -1,12 +1,13 @@
 """The bundle: one immutable folder with all that a decision depends on, named by the digest of its manifest.
 
-Nothing here unpickles: weights are safetensors, arrays are npz without objects, the rest is JSON.
+Nothing here unpickles: weights are safetensors, arrays are npz without objects, the rest is JSON. Programs of
+TorchScript and ONNX are bytes here; whoever runs them looks at them first.
 """
 
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -22,21 +23,35 @@ from safetensors.numpy import save as save_tensors
 from serve_app.config import Section
 from serve_app.errors import BundleCorrupt, BundleNotFound, UnknownSymbol
 from serve_app.model.atomic import new_folder
+from serve_app.model.gate import GateReport
 from serve_app.model.golden import Golden
-from serve_app.types import FloatArray, Thresholds
+from serve_app.types import FloatArray, Precision, Runtime, Thresholds
 
 FORMAT_VERSION: Literal[1] = 1
 MANIFEST = "manifest.json"
 WEIGHTS = "model.safetensors"
+SCRIPT = "model.ts"
+GRAPH = "model.onnx"
 SCALER = "scaler.json"
 MAPPING = "asset_id_mapping.json"
 CONFIG = "config.json"
 METADATA = "metadata.json"
 GOLDEN = "golden.npz"
-FILES = (WEIGHTS, SCALER, MAPPING, CONFIG, METADATA, GOLDEN)
+GATES = "gates.json"
+NETWORKS: Mapping[Runtime, str] = {Runtime.TORCH: WEIGHTS, Runtime.TORCHSCRIPT: SCRIPT, Runtime.ONNX: GRAPH}
+"""What computes a network → the file that it needs; a bundle has one of these files or several."""
+ALWAYS = (SCALER, MAPPING, CONFIG, METADATA, GOLDEN)
+FILES = (*NETWORKS.values(), *ALWAYS, GATES)
+CUSTOM = "custom"
+"""The architecture of a model that is a program: nobody but the program knows it."""
 
 Dimension = int | float | bool | Sequence[int]
 """Of an architecture: a width, a rate, a switch, or one number a layer."""
+
+def tag_of(version: str) -> str:
+    """Return the git tag of a model version."""
+    return f"model-{version}"
+
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 T = TypeVar("T")
@@ -65,13 +80,18 @@ class BundleConfig(Section):
     dimensions: dict[str, Dimension]
     head: Literal["logit"] = "logit"
     """Logits out, shape (B,); their sigmoid is the probability of label 1, for which the strategy buys."""
-    feature_set: str
-    feature_list: tuple[str, ...]
+    runtime: Runtime = Runtime.TORCH
+    precision: Precision = Precision.FP32
+    """With which it is served unless a configuration says otherwise."""
+    feature_set: str | None
+    """None: features that are not computed here, so that only the `features` form is taken."""
+    feature_list: tuple[str, ...] = Field(min_length=1)
     lookback_window: int = Field(gt=0)
     bar_interval_s: float = Field(gt=0)
     nan_policy: Literal["ffill"] = "ffill"
     exogenous: dict[str, float]
-    bars_needed: int = Field(gt=0)
+    bars_needed: int = Field(ge=0)
+    """0 without a feature set."""
     strategy: Thresholds
     label: LabelDefinition
 
@@ -93,6 +113,12 @@ class MappingFile(Section):
     """`asset_id_mapping.json`."""
 
     symbol_to_id: dict[str, int]
+
+
+class Gates(Section):
+    """`gates.json`."""
+
+    passed: tuple[GateReport, ...]
 
 
 class ManifestEntry(Section):
@@ -120,12 +146,23 @@ class Bundle:
     symbol_to_id: Mapping[str, int]
     metadata: Mapping[str, Any]
     weights: Mapping[str, FloatArray]
+    """Empty when the model is a program only."""
     golden: Golden
+    programs: Mapping[Runtime, bytes] = field(default_factory=dict)
+    gates: tuple[GateReport, ...] = ()
+    """What each export has passed."""
 
     @property
     def version(self) -> str:
         """The version that answers name, such as v1.0."""
         return self.config.model_version
+
+    @property
+    def runtimes(self) -> tuple[Runtime, ...]:
+        """What can compute it."""
+        return tuple(
+            runtime for runtime in Runtime if runtime in self.programs or (runtime is Runtime.TORCH and self.weights)
+        )
 
     def asset_id(self, symbol: str) -> int:
         """Return the embedding row of a symbol. Raises UnknownSymbol: never another symbol's embedding."""
@@ -156,7 +193,7 @@ def _decode(decode: Callable[[bytes], T], content: bytes, path: Path) -> T:
     """Decode what a manifest vouches for but somebody may have built wrongly."""
     try:
         return decode(content)
-    except (SafetensorError, ValueError, KeyError, TypeError, EOFError, OSError, BadZipFile) as error:
+    except (SafetensorError, ValueError, KeyError, TypeError, EOFError, OSError, MemoryError, BadZipFile) as error:
         raise BundleCorrupt(f"{path} cannot be read: {error}") from error
 
 
@@ -191,9 +228,13 @@ def _read_manifest(folder: Path) -> tuple[str, Manifest]:
     # The digest of a manifest is the bundle's name; a manifest in any other spelling is not one that we wrote.
     if content != _json(manifest.model_dump()):
         raise BundleCorrupt(f"{path} was changed: it is not in canonical form")
-    if set(manifest.files) != set(FILES):
-        raise BundleCorrupt(f"{path} lists {sorted(manifest.files)}, a bundle has {sorted(FILES)}")
-    extra = {entry.name for entry in folder.iterdir()} - set(FILES) - {MANIFEST}
+    listed = set(manifest.files)
+    if not (set(ALWAYS) <= listed <= set(FILES) and listed & set(NETWORKS.values())):
+        raise BundleCorrupt(
+            f"{path} lists {sorted(listed)}, a bundle has {', '.join(ALWAYS)}, one or more of"
+            f" {', '.join(NETWORKS.values())}, and {GATES} with exports"
+        )
+    extra = {entry.name for entry in folder.iterdir()} - listed - {MANIFEST}
     if extra:
         raise BundleCorrupt(f"{folder} holds files that the manifest does not list: {', '.join(sorted(extra))}")
     return f"sha256:{_digest(content)}", manifest
@@ -207,16 +248,33 @@ def load_bundle(path: str | Path) -> Bundle:
     folder = Path(path).resolve()
     digest, manifest = _read_manifest(folder)
     content = {name: _read(folder, name, entry) for name, entry in manifest.files.items()}
+    config = _parse(BundleConfig, content[CONFIG], folder / CONFIG)
+    if NETWORKS[config.runtime] not in content:
+        raise BundleCorrupt(f"{folder / CONFIG} names the runtime {config.runtime}, without {NETWORKS[config.runtime]}")
     return Bundle(
         path=folder,
         digest=digest,
-        config=_parse(BundleConfig, content[CONFIG], folder / CONFIG),
+        config=config,
         scaler=_parse(ScalerFile, content[SCALER], folder / SCALER),
         symbol_to_id=_parse(MappingFile, content[MAPPING], folder / MAPPING).symbol_to_id,
         metadata=_decode(_json_object, content[METADATA], folder / METADATA),
-        weights=_decode(load_tensors, content[WEIGHTS], folder / WEIGHTS),
+        weights=_decode(load_tensors, content[WEIGHTS], folder / WEIGHTS) if WEIGHTS in content else {},
         golden=_decode(Golden.from_bytes, content[GOLDEN], folder / GOLDEN),
+        programs={
+            runtime: content[NETWORKS[runtime]]
+            for runtime in Runtime
+            if runtime is not Runtime.TORCH and NETWORKS[runtime] in content
+        },
+        gates=_parse(Gates, content[GATES], folder / GATES).passed if GATES in content else (),
     )
+
+
+def _networks(bundle: Bundle) -> dict[str, bytes]:
+    """The files that compute, and what the exports among them have passed."""
+    files = {NETWORKS[runtime]: program for runtime, program in bundle.programs.items()}
+    if bundle.weights:
+        files[WEIGHTS] = save_tensors({name: np.ascontiguousarray(x) for name, x in bundle.weights.items()})
+    return {**files, **({GATES: _json(Gates(passed=bundle.gates).model_dump(mode="json"))} if bundle.gates else {})}
 
 
 def write_bundle(bundle: Bundle) -> Bundle:
@@ -226,7 +284,7 @@ def write_bundle(bundle: Bundle) -> Bundle:
     bundle never changes.
     """
     content = {
-        WEIGHTS: save_tensors({name: np.ascontiguousarray(values) for name, values in bundle.weights.items()}),
+        **_networks(bundle),
         SCALER: _json(bundle.scaler.model_dump()),
         MAPPING: _json(MappingFile(symbol_to_id=dict(bundle.symbol_to_id)).model_dump()),
         CONFIG: _json(bundle.config.model_dump(mode="json")),

@@ -1,7 +1,7 @@
-"""Golden cases: raw bars → scaled window → logit → probability → action, as they were when the bundle was built."""
+"""Golden cases: bars or features → scaled window → logit → probability → action, as when the bundle was built."""
 
 import io
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -9,17 +9,20 @@ from numpy.typing import NDArray
 
 from serve_app.types import Float32Array, FloatArray, TimeArray
 
+LARGEST = 256 << 20
+"""Bytes of all arrays together."""
+
 
 @dataclass(frozen=True, slots=True)
 class Golden:
-    """G cases. The bars are stacked in the feature set's column order."""
+    """G cases, of bars stacked in the feature set's column order or, without a feature set, of unscaled features."""
 
     symbols: NDArray[np.str_]
     """(G,)"""
     timestamps: TimeArray
-    """(G, bars_needed)"""
+    """(G, bars_needed); none with features"""
     bars: FloatArray
-    """(G, bars_needed, C)"""
+    """(G, bars_needed, C); none with features"""
     windows: Float32Array
     """(G, L, F), scaled"""
     logits: Float32Array
@@ -32,6 +35,8 @@ class Golden:
     """(G,), in the bundle's holding unit"""
     actions: NDArray[np.str_]
     """(G,)"""
+    features: FloatArray = field(default_factory=lambda: np.empty(0))
+    """(G, L, F), unscaled; empty with bars"""
 
     def __len__(self) -> int:
         return len(self.symbols)
@@ -40,12 +45,12 @@ class Golden:
     def nothing(cls) -> "Golden":
         """Return no cases at all: what a bundle has while it is being built."""
         none: NDArray[Any] = np.empty(0)
-        return cls(**{field.name: none for field in fields(cls)})
+        return cls(**{column.name: none for column in fields(cls)})
 
     def to_bytes(self) -> bytes:
         """Return the cases as a compressed npz archive, the same bytes for the same cases."""
         buffer = io.BytesIO()
-        arrays = {field.name: getattr(self, field.name) for field in fields(self)}
+        arrays = {column.name: getattr(self, column.name) for column in fields(self)}
         # npz has no datetimes without pickle; the unit is fixed by TimeArray.
         arrays["timestamps"] = self.timestamps.astype(np.int64)
         np.savez_compressed(buffer, **arrays)
@@ -55,6 +60,9 @@ class Golden:
     def from_bytes(cls, content: bytes) -> "Golden":
         """Read what `to_bytes` wrote, without unpickling anything."""
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            arrays = {field.name: archive[field.name] for field in fields(cls)}
+            # An archive is small; one that says otherwise was made to fill the memory of whoever opens it.
+            if sum(entry.file_size for entry in archive.zip.infolist()) > LARGEST:
+                raise ValueError(f"it declares more than {LARGEST >> 20} MiB of golden cases")
+            arrays = {name: archive[name] for name in archive.files}
         arrays["timestamps"] = arrays["timestamps"].astype("datetime64[us]")
         return cls(**arrays)

@@ -1,6 +1,6 @@
 """Bars → features → scaled windows."""
 
-from serve_app.preprocess.feature_sets import FEATURE_SETS, TECH23, FeatureSet
+from serve_app.preprocess.feature_sets import FEATURE_SETS, TECH23, FeatureSet, names_only
 from serve_app.preprocess.scaling import Scaler
 from serve_app.preprocess.stage import Preprocess, fill_forward
 from serve_app.preprocess.validation import HistoryRules, check_bars, check_history, recent_rows
@@ -15,5 +15,6 @@ __all__ = [
     "check_bars",
     "check_history",
     "fill_forward",
+    "names_only",
     "recent_rows",
 ]

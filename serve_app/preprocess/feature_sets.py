@@ -1,10 +1,11 @@
 """Feature sets: names, order, memory and computation of what a model sees. One code path for training and serving."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from serve_app.errors import FeaturesNeeded
 from serve_app.preprocess import indicators as ta
 from serve_app.types import Bars, FloatArray, TimeArray
 
@@ -45,6 +46,8 @@ class FeatureSet:
     definitions: Mapping[str, Feature]
     exogenous: tuple[str, ...]
     """Optional columns that no bar implies; the bundle has a neutral default for each."""
+    computed: bool = True
+    """False: names only. Clients send the values, and bars say nothing."""
 
     @property
     def optional_columns(self) -> tuple[str, ...]:
@@ -67,8 +70,8 @@ class FeatureSet:
         return max(feature.memory for feature in self.definitions.values())
 
     def bars_needed(self, lookback_window: int) -> int:
-        """Bars that a window of `lookback_window` rows reads."""
-        return self.memory + lookback_window - 1
+        """Bars that a window of `lookback_window` rows reads; 0 for features that are not computed."""
+        return self.memory + lookback_window - 1 if self.computed else 0
 
     def stack(self, bars: Bars, exogenous: Mapping[str, float]) -> FloatArray:
         """Put the columns of `bars` side by side, shape (N, C), defaults in place of absent optional columns.
@@ -142,5 +145,15 @@ TECH23 = FeatureSet(
         "DayOfWeek_cos": Feature(1, lambda f: np.cos(2 * np.pi * ta.day_of_week(f.timestamp) / 7)),
     },
 )
+
+
+def names_only(features: Iterable[str]) -> FeatureSet:
+    """Return the features of a model that was trained on others than ours: their values come from the client."""
+    return FeatureSet("", {name: Feature(0, _not_computed) for name in features}, exogenous=(), computed=False)
+
+
+def _not_computed(_: Frame) -> FloatArray:
+    raise FeaturesNeeded("these features are not computed here; send them as `features`")
+
 
 FEATURE_SETS: Mapping[str, FeatureSet] = {TECH23.name: TECH23}

@@ -27,11 +27,15 @@ class Preprocess:
     lookback_window: int
     scaler: Scaler
 
-    async def run(self, batch: RowBatch) -> WindowBatch:
-        """Turn B rows into windows (B, L, F)."""
+    def features(self, batch: RowBatch) -> FloatArray:
+        """Return the features (B, L, F) of B rows, unscaled, with gaps filled forward."""
         features = np.empty((len(batch), self.lookback_window, len(self.feature_set.features)))
         features[~batch.has_bars] = batch.features
         if batch.has_bars.any():
             computed = self.feature_set.compute(batch.bars, batch.timestamps, self.lookback_window)
             features[batch.has_bars] = computed
-        return WindowBatch(batch.digest, self.scaler.transform(fill_forward(features)), batch.asset_ids)
+        return fill_forward(features)
+
+    async def run(self, batch: RowBatch) -> WindowBatch:
+        """Turn B rows into windows (B, L, F)."""
+        return WindowBatch(batch.digest, self.scaler.transform(self.features(batch)), batch.asset_ids)

@@ -2,41 +2,22 @@
 
 import asyncio
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from serve_app.config import ModelConfig
 from serve_app.errors import BundleError
 from serve_app.model import Bundle, BundleConfig, Golden, ScalerFile, write_bundle
-from serve_app.pipeline import Pipeline, local_stages
+from serve_app.model.bundle import tag_of
 from serve_app.preprocess import FEATURE_SETS, FeatureSet
 from serve_app.preprocess.memory import measure_memory
+from serve_app.training.golden import decision_points, record_golden
 from serve_app.training.train import TrainedModel
-from serve_app.types import (
-    Bars,
-    FloatArray,
-    HoldingUnit,
-    Position,
-    PositionBatch,
-    PositionStatus,
-    PredictionBatch,
-    SignalRequest,
-    Thresholds,
-    WindowBatch,
-)
-
-N_GOLDEN = 12
-N_CANDIDATES = 60
-"""Decision points per symbol from which golden cases are drawn."""
-CLEAR_MARGIN = 1e-3
-"""A golden probability keeps this distance from the threshold, so that another machine's rounding flips no action."""
+from serve_app.types import Bars, HoldingUnit, Thresholds
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +77,7 @@ def _metadata(trained: TrainedModel, provenance: Provenance, version_of_data: st
         "training_date": provenance.trained_at.isoformat(),
         "mlflow_run_id": None,
         "git_commit": provenance.git_commit,
+        "git_tag": tag_of(provenance.version),
         "training_data_source": provenance.data_source,
         "training_data_version": version_of_data,
         "architecture": settings.architecture,
@@ -121,75 +103,6 @@ def _check_memory(feature_set: FeatureSet, bars: Bars, exogenous: Mapping[str, f
         raise BundleError(f"{feature_set.name} declares another memory than its features read: {wrong}")
 
 
-def _candidates(bundle: Bundle, bars_by_symbol: Mapping[str, Bars]) -> list[SignalRequest]:
-    """Decision points spread over the history of every symbol that has one; the latest is among them."""
-    needed = bundle.config.bars_needed
-    requests = []
-    for symbol in sorted(set(bundle.symbol_to_id) & set(bars_by_symbol)):
-        bars = bars_by_symbol[symbol]
-        ends = np.unique(np.linspace(needed, len(bars), N_CANDIDATES).astype(int))
-        requests += [SignalRequest(symbol, bars.until(end).tail(needed)) for end in ends]
-    return requests
-
-
-def _positions(longest: float, unit: HoldingUnit) -> Iterator[Position]:
-    """Positions for cases from the highest probability down: the highest must be FLAT, so that one case buys."""
-
-    def held(time: float) -> Position:
-        return Position(PositionStatus.LONG, **{f"time_in_position_{unit}": time})
-
-    return cycle([Position(), held(longest), Position(), held(max(longest - 1, 0.0))])
-
-
-def _clear(probabilities: FloatArray, thresholds: Thresholds) -> NDArray[np.bool_]:
-    """Whether each probability is far enough from every threshold that rounding flips no action."""
-    limits = [x for x in (thresholds.signal_threshold, thresholds.exit_threshold) if x is not None]
-    clear: NDArray[np.bool_] = np.abs(probabilities[:, None] - limits).min(axis=1) > CLEAR_MARGIN
-    if not clear.any():
-        raise BundleError(
-            f"every probability is within {CLEAR_MARGIN} of the threshold {limits[0]}, so no golden case could prove an"
-            " action: the model answers the same whatever it is asked"
-        )
-    return clear
-
-
-async def _predict(pipeline: Pipeline, requests: Sequence[SignalRequest]) -> tuple[WindowBatch, PredictionBatch]:
-    windows = await pipeline.stages.preprocess(pipeline.stack([pipeline.row(request) for request in requests]))
-    return windows, await pipeline.stages.model(windows)
-
-
-async def record_golden(bundle: Bundle, bars_by_symbol: Mapping[str, Bars]) -> Golden:
-    """Take N_GOLDEN cases through the pipeline: highest to lowest probability, every position among them.
-
-    Raises BundleError when every probability is too close to a threshold to tell an action by.
-    """
-    pipeline = Pipeline(bundle, local_stages(bundle, ModelConfig()))
-    candidates = _candidates(bundle, bars_by_symbol)
-    _, predictions = await _predict(pipeline, candidates)
-    strategy = bundle.config.strategy
-    clear = _clear(predictions.probabilities, strategy)
-    ranked = np.flatnonzero(clear)[np.argsort(predictions.probabilities[clear], kind="stable")]
-    chosen = ranked[np.linspace(0, len(ranked) - 1, N_GOLDEN).astype(int)]
-    positions = _positions(strategy.max_holding_period, strategy.holding_unit)
-    requests = [replace(candidates[i], position=position) for i, position in zip(chosen[::-1], positions, strict=False)]
-    rows = [pipeline.row(request) for request in requests]
-    windows, predictions = await _predict(pipeline, requests)
-    is_long, held = np.array([row.is_long for row in rows]), np.array([row.held for row in rows])
-    actions = await pipeline.stages.strategy(PositionBatch(bundle.digest, predictions.probabilities, is_long, held))
-    batch = pipeline.stack(rows)
-    return Golden(
-        symbols=np.array([request.symbol for request in requests]),
-        timestamps=batch.timestamps,
-        bars=batch.bars,
-        windows=windows.windows,
-        logits=predictions.logits,
-        probabilities=predictions.probabilities,
-        is_long=is_long,
-        held=held,
-        actions=np.array([str(action) for action in actions.actions]),
-    )
-
-
 def build_bundle(
     trained: TrainedModel, bars_by_symbol: Mapping[str, Bars], provenance: Provenance, folder: Path
 ) -> Bundle:
@@ -210,5 +123,5 @@ def build_bundle(
         weights={name: tensor.numpy() for name, tensor in trained.module.state_dict().items()},
         golden=Golden.nothing(),
     )
-    golden = asyncio.run(record_golden(unbuilt, bars_by_symbol))
+    golden = asyncio.run(record_golden(unbuilt, decision_points(unbuilt, bars_by_symbol)))
     return write_bundle(replace(unbuilt, golden=golden))

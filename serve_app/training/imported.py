@@ -12,12 +12,17 @@ from pydantic import ValidationError
 
 from serve_app.errors import BundleError, ConfigError
 from serve_app.model import Bundle, BundleConfig, Golden, LabelDefinition, write_bundle
+from serve_app.model.bundle import tag_of
 from serve_app.model.foreign.convert import ForeignModel
-from serve_app.preprocess import FEATURE_SETS, FeatureSet
+from serve_app.pipeline import rules_of
+from serve_app.preprocess import FEATURE_SETS, FeatureSet, names_only
 from serve_app.preprocess.feature_sets import OBV_BARS, SENTIMENT
-from serve_app.training.build import data_version, record_golden, usual_interval_s
-from serve_app.types import Bars, Thresholds
+from serve_app.training.build import data_version, usual_interval_s
+from serve_app.training.golden import DRAWN, decision_points, drawn_windows, record_golden
+from serve_app.types import Bars, SignalRequest, Thresholds
 
+N_DRAWN = 240
+"""Windows from which golden cases are chosen, where there are no bars to compute features from."""
 FAR = 20.0
 """Scales from the mean that no feature reaches in the data its scaler was fitted on, but for rare outliers."""
 
@@ -50,9 +55,8 @@ class ImportSettings:
 def unbuilt_bundle(foreign: ForeignModel, settings: ImportSettings, folder: Path) -> Bundle:
     """Return the bundle of a foreign model, without golden cases and not written yet.
 
-    Raises:
-        BundleError: its features are not ones that this version computes.
-        ConfigError: settings that no bundle can have.
+    A model on features that are not computed here takes the `features` form only. Raises ConfigError for settings that
+    no bundle can have.
     """
     feature_set = _feature_set(foreign.feature_list)
     try:
@@ -60,11 +64,12 @@ def unbuilt_bundle(foreign: ForeignModel, settings: ImportSettings, folder: Path
             model_version=settings.version,
             architecture=foreign.architecture,
             dimensions=dict(foreign.dimensions),
-            feature_set=feature_set.name,
+            runtime=foreign.runtime,
+            feature_set=feature_set.name if feature_set.computed else None,
             feature_list=feature_set.features,
             lookback_window=foreign.lookback_window,
             bar_interval_s=settings.bar_interval_s,
-            exogenous=dict(EXOGENOUS),
+            exogenous=dict(EXOGENOUS) if feature_set.computed else {},
             bars_needed=feature_set.bars_needed(foreign.lookback_window),
             strategy=settings.thresholds,
             label=settings.label,
@@ -78,8 +83,9 @@ def unbuilt_bundle(foreign: ForeignModel, settings: ImportSettings, folder: Path
         config=config,
         scaler=foreign.scaler,
         symbol_to_id=foreign.symbol_to_id,
-        metadata=_metadata(foreign, settings),
+        metadata=_metadata(foreign, settings, feature_set),
         weights=foreign.weights,
+        programs={} if foreign.program is None else {foreign.runtime: foreign.program},
         golden=Golden.nothing(),
     )
 
@@ -89,27 +95,40 @@ def import_bundle(
 ) -> Bundle:
     """Write a foreign model as a bundle, with golden cases from real bars, and return it as read back.
 
+    Golden cases of a model on other features are drawn from what its scaler knows.
+
     Raises:
         FileExistsError: the folder is there already.
-        BundleError: its features are not ours, or the bars hold no symbol of its asset map with enough history.
+        BundleError: the bars hold no symbol of its asset map with enough history.
         ConfigError: settings that no bundle can have.
     """
     unbuilt = unbuilt_bundle(foreign, settings, folder)
-    bars = _usable(unbuilt, bars_by_symbol, data_source)
-    golden = asyncio.run(record_golden(unbuilt, bars))
+    if unbuilt.config.feature_set is None:
+        candidates, recorded = drawn_windows(unbuilt, N_DRAWN), {"source": DRAWN}
+    else:
+        candidates, recorded = _from_bars(unbuilt, bars_by_symbol, data_source)
+    golden = asyncio.run(record_golden(unbuilt, candidates))
+    return write_bundle(replace(unbuilt, golden=golden, metadata={**unbuilt.metadata, "golden_cases": recorded}))
+
+
+def _from_bars(
+    bundle: Bundle, bars_by_symbol: Mapping[str, Bars], source: str
+) -> tuple[list[SignalRequest], dict[str, Any]]:
+    bars = usable_bars(bundle, bars_by_symbol, source)
     recorded = {
-        "source": data_source,
+        "source": source,
         "data_version": data_version(bars),
         "symbols": sorted(bars),
         "bar_interval_s": usual_interval_s(bars),
     }
-    return write_bundle(replace(unbuilt, golden=golden, metadata={**unbuilt.metadata, "golden_cases": recorded}))
+    return decision_points(bundle, bars), recorded
 
 
 def golden_notes(bundle: Bundle) -> list[str]:
     """Say what is odd about the golden cases: bars of another interval, features far from what the scaler knows."""
     notes = []
-    expected, seen = bundle.config.bar_interval_s, bundle.metadata["golden_cases"]["bar_interval_s"]
+    expected = bundle.config.bar_interval_s
+    seen = bundle.metadata["golden_cases"].get("bar_interval_s", expected)
     if seen != expected:
         notes.append(_interval_note(seen, expected))
     distances = np.abs(bundle.golden.windows).max(axis=(0, 1))
@@ -131,13 +150,14 @@ def _interval_note(seen: float, expected: float) -> str:
 
 
 def _feature_set(names: Sequence[str]) -> FeatureSet:
-    for feature_set in FEATURE_SETS.values():
-        if feature_set.features == tuple(names):
-            return feature_set
-    raise BundleError(
-        f"{_how_unlike(names)}. Bundles on other features than those of {', '.join(FEATURE_SETS)} are not supported"
-        " in this version; names are not guessed: if a feature is the same under another name, write ours in"
-        " --feature-list"
+    return next((known for known in FEATURE_SETS.values() if known.features == tuple(names)), names_only(names))
+
+
+def _only_features(names: Sequence[str]) -> str:
+    """Say that, and why, a bundle takes no bars."""
+    return (
+        f"{_how_unlike(names)}. So the bundle takes the `features` form only: clients send {', '.join(names)},"
+        " unscaled. Names are not guessed: if a feature is the same under another name, write ours in the feature list"
     )
 
 
@@ -155,9 +175,12 @@ def _how_unlike(names: Sequence[str]) -> str:
     )
 
 
-def _usable(bundle: Bundle, bars_by_symbol: Mapping[str, Bars], source: str) -> dict[str, Bars]:
-    """Return the bars of the symbols that the model knows and that have a whole window, in columns that it knows."""
-    known = FEATURE_SETS[bundle.config.feature_set].columns
+def usable_bars(bundle: Bundle, bars_by_symbol: Mapping[str, Bars], source: str) -> dict[str, Bars]:
+    """Return the bars of the symbols that the model knows and that have a whole window, in columns that it knows.
+
+    Raises BundleError when there are none.
+    """
+    known = rules_of(bundle).feature_set.columns
     needed = bundle.config.bars_needed
     usable = {
         symbol: Bars(bars.timestamp, {name: x for name, x in bars.columns.items() if name in known})
@@ -173,20 +196,22 @@ def _usable(bundle: Bundle, bars_by_symbol: Mapping[str, Bars], source: str) -> 
     return usable
 
 
-def _metadata(foreign: ForeignModel, settings: ImportSettings) -> dict[str, Any]:
+def _metadata(foreign: ForeignModel, settings: ImportSettings, feature_set: FeatureSet) -> dict[str, Any]:
+    others = [] if feature_set.computed else [_only_features(foreign.feature_list)]
     return {
         "model_version": settings.version,
         "training_date": None,
         "mlflow_run_id": None,
         "git_commit": None,
+        "git_tag": tag_of(settings.version),
         "training_data_version": None,
         "architecture": foreign.architecture,
         "performance_metrics": dict(foreign.metrics),
         "hyperparameters": dict(foreign.config),
         "imported": {"imported_at": settings.imported_at.isoformat(), **foreign.origin},
         "known_differences": {
-            "files": list(foreign.differences),
-            "features": dict(FEATURE_DIFFERENCES),
+            "files": [*others, *foreign.differences],
+            "features": dict(FEATURE_DIFFERENCES) if feature_set.computed else {},
             "label": "as given at the import; entry next_open is how this version trades, whatever training assumed",
         },
         "known_biases": ["trained elsewhere: nothing is known of its data but what the checkpoint says"],

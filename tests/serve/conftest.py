@@ -4,7 +4,8 @@ import asyncio
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,15 @@ from deployments import processes
 from deployments.bundles import BundleRef
 from deployments.graph import API_KEYS, build_app, build_model
 from deployments.model import ModelDeployment
+from deployments.preprocess import PreprocessDeployment
 from serve_app.config import AppConfig, Auth, ModelAppConfig, ModelConfig, Topology
-from serve_app.types import PredictionBatch, WindowBatch
+from serve_app.model import load_bundle
+from serve_app.pipeline import ByDigest, preprocess_of
+from serve_app.preprocess import TECH23
+from serve_app.preprocess import indicators as ta
+from serve_app.preprocess.feature_sets import CLOSE, Feature
+from serve_app.types import PredictionBatch, Runtime, WindowBatch
+from tests.factories import on_other_features
 from tests.waiting import free_port, wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -27,6 +35,17 @@ CANDIDATE = str(ROOT / "models/v1.1")
 
 # What a row's sentiment makes of the faulty model; scaled, it is the value less 0.5.
 POISON, SLOW, DEADLY = 0.9, 0.1, 0.8
+
+
+class SabotagedPreprocess(PreprocessDeployment):
+    """Preprocess whose RSI looks back over ten bars, and says that it is RSI_14."""
+
+    def __init__(self, bundles: Sequence[BundleRef]) -> None:
+        super().__init__(bundles)
+        short = {**TECH23.definitions, "RSI_14": Feature(11, lambda frame: ta.rsi(frame[CLOSE], 10))}
+        feature_set = replace(TECH23, definitions=short)
+        spoilt = {ref.digest: replace(preprocess_of(ref.load()), feature_set=feature_set) for ref in bundles}
+        self._stage = ByDigest(spoilt)
 
 
 class FaultyModel(ModelDeployment):
@@ -54,10 +73,17 @@ class FaultyModel(ModelDeployment):
 KEYS = "key-of-desk-a, key-of-desk-b"
 
 
-def app_config(topology: Topology, share: float, deadline_ms: float = 20_000, auth: Auth = Auth.NONE) -> AppConfig:
+def app_config(
+    topology: Topology,
+    share: float,
+    deadline_ms: float = 20_000,
+    auth: Auth = Auth.NONE,
+    model: ModelConfig = ModelConfig(),  # noqa: B008  frozen
+) -> AppConfig:
     return AppConfig.model_validate(
         {
             "topology": topology,
+            "model": model,
             "variants": {
                 "production": {"bundle": PRODUCTION, "deadline_ms": deadline_ms},
                 "candidate": {"bundle": CANDIDATE, "deadline_ms": deadline_ms},
@@ -78,7 +104,7 @@ def http_port() -> Iterator[int]:
     with tempfile.TemporaryDirectory(prefix="sg-", dir="/tmp") as folder:
         ray.init(
             address="local",
-            num_cpus=16,  # logical: what replicas reserve
+            num_cpus=24,  # logical: what replicas reserve
             include_dashboard=False,
             log_to_driver=False,
             _temp_dir=folder,
@@ -110,6 +136,7 @@ def graphs(http_port: int, notes: Path, monkeypatch: pytest.MonkeyPatch) -> dict
     configs = {str(topology): app_config(topology, share=0.0) for topology in Topology}
     configs["faulty"] = app_config(Topology.STAGED, share=1.0)
     configs["hasty"] = app_config(Topology.MODEL_REMOTE, share=1.0, deadline_ms=150)
+    configs["eager"] = app_config(Topology.FUSED, share=0.0, model=ModelConfig(runtime=Runtime.TORCH))
     configs["locked"] = app_config(Topology.MODEL_REMOTE, share=0.0, auth=Auth.API_KEYS)
     monkeypatch.setenv(API_KEYS, KEYS)
     for name, config in configs.items():
@@ -118,6 +145,29 @@ def graphs(http_port: int, notes: Path, monkeypatch: pytest.MonkeyPatch) -> dict
     for url in urls.values():
         wait_until_ready(f"{url}/v2/health/ready")
     return urls
+
+
+@pytest.fixture(scope="session")
+def sabotaged(graphs: dict[str, str], http_port: int) -> str:
+    """The staged graph with a feature that is not what training computed. It never becomes ready."""
+    assert "staged" in graphs  # with the models that it asks
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("deployments.graph.PreprocessDeployment", SabotagedPreprocess)
+        app = build_app(app_config(Topology.STAGED, share=0.0))
+    serve.run(app, name="sabotaged", route_prefix="/sabotaged")
+    return f"http://127.0.0.1:{http_port}/sabotaged"
+
+
+@pytest.fixture(scope="session")
+def other_features(http_port: int, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A graph on a model whose features come from the client."""
+    bundle = on_other_features(load_bundle(PRODUCTION), tmp_path_factory.mktemp("models") / "v4.0")
+    variants = {"production": {"bundle": str(bundle.path), "deadline_ms": 20_000}}
+    config = AppConfig.model_validate({"topology": Topology.FUSED, "variants": variants})
+    serve.run(build_app(config), name="other", route_prefix="/other")
+    url = f"http://127.0.0.1:{http_port}/other"
+    wait_until_ready(f"{url}/v2/health/ready")
+    return url
 
 
 def wait_until_ready(url: str) -> None:

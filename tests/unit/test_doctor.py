@@ -6,16 +6,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from torch import nn
 
 from serve_app.config import ModelConfig
 from serve_app.doctor import Check, Diagnosis, Verdict, examine
 from serve_app.errors import BundleNotFound
 from serve_app.model import Bundle, write_bundle
 from serve_app.model.bundle import SCALER
+from serve_app.model.predictors.network import TorchNetwork
 from serve_app.model.stage import Model
 from serve_app.preprocess import TECH23
 from serve_app.types import Bars
-from tests.factories import CANDIDATE, PRODUCTION, with_columns, with_value
+from tests.factories import CANDIDATE, PRODUCTION, in_torch, with_columns, with_value
 
 CHECKS = ("files", "scaler", "golden", "features", "output", "eval mode", "latency", "memory", "versions")
 OF_THE_BUNDLE = CHECKS[:6]
@@ -149,7 +151,7 @@ def test_a_scaler_of_other_features_is_found(bundle: Bundle, tmp_path: Path) -> 
 
 def test_a_model_without_weights_is_called_constant(bundle: Bundle, tmp_path: Path, bars: dict[str, Bars]) -> None:
     zeroed = {name: np.zeros_like(values) for name, values in bundle.weights.items()}
-    diagnosis = examine(written(bundle, tmp_path, weights=zeroed), bars)
+    diagnosis = examine(written(in_torch(bundle), tmp_path, weights=zeroed), bars)
     said = check(diagnosis, "output")
     assert said.verdict is Verdict.FAIL
     assert "v1.0 looks like a constant model: probabilities of 268 windows from 0.5000 to 0.5000" in said.finding
@@ -160,14 +162,14 @@ def test_a_model_without_weights_is_called_constant(bundle: Bundle, tmp_path: Pa
 def test_a_model_that_hardly_moves_is_a_warning(bundle: Bundle, tmp_path: Path) -> None:
     last = max(name for name in bundle.weights if name.startswith("classifier") and name.endswith("weight"))
     faint = {**bundle.weights, last: bundle.weights[last] * np.float32(1e-4)}
-    said = check(examine(written(bundle, tmp_path, weights=faint)), "output")
+    said = check(examine(written(in_torch(bundle), tmp_path, weights=faint)), "output")
     assert said.verdict is Verdict.WARN
     assert "constant model" in said.finding
 
 
 def test_weights_of_another_architecture_are_found(bundle: Bundle, tmp_path: Path) -> None:
     some = dict(list(bundle.weights.items())[:-1])
-    diagnosis = examine(written(bundle, tmp_path, weights=some))
+    diagnosis = examine(written(in_torch(bundle), tmp_path, weights=some))
     assert tuple(verdicts(diagnosis)) == ("files", "scaler", "model", "memory", "versions")
     assert "Missing key" in check(diagnosis, "model").finding
 
@@ -177,26 +179,33 @@ def test_features_of_another_release_are_found(bundle: Bundle, tmp_path: Path) -
     assert "tech99.v1" in check(examine(written(bundle, tmp_path, config=other)), "model").finding
 
 
-def test_a_network_in_training_mode_is_found() -> None:
+def network_of(model: Model) -> nn.Module:
+    predictor = model._predictor
+    assert isinstance(predictor, TorchNetwork)
+    return predictor._module
+
+
+def test_a_network_in_training_mode_is_found(bundle: Bundle, tmp_path: Path) -> None:
     def in_training_mode(bundle: Bundle, config: ModelConfig) -> Model:
-        model = Model(bundle, config.threads)
-        model._module.train()
+        model = Model(bundle, config)
+        network_of(model).train()
         return model
 
-    diagnosis = examine(PRODUCTION, build_model=in_training_mode)
+    diagnosis = examine(written(in_torch(bundle), tmp_path), build_model=in_training_mode)
     said = check(diagnosis, "eval mode")
     assert said.verdict is Verdict.FAIL
     assert "in training mode, dropout is active; the same input twice gives different outputs" in said.finding
     assert verdicts(diagnosis)["golden"] == "fail"
 
 
-def test_dropout_in_one_part_of_the_network_is_found() -> None:
+def test_dropout_in_one_part_of_the_network_is_found(bundle: Bundle, tmp_path: Path) -> None:
     def forgotten(bundle: Bundle, config: ModelConfig) -> Model:
-        model = Model(bundle, config.threads)
-        list(model._module.modules())[-2].train()
+        model = Model(bundle, config)
+        list(network_of(model).modules())[-2].train()
         return model
 
-    assert check(examine(PRODUCTION, build_model=forgotten), "eval mode").verdict is Verdict.FAIL
+    diagnosis = examine(written(in_torch(bundle), tmp_path), build_model=forgotten)
+    assert check(diagnosis, "eval mode").verdict is Verdict.FAIL
 
 
 # Data.

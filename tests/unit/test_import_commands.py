@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 
 from deployments.cli import main
 from serve_app.model import Bundle, load_bundle
-from serve_app.model.bundle import FILES, MANIFEST
+from serve_app.model.bundle import MANIFEST
 from tests.factories import PRODUCTION
 from tests.unit.model.foreign.files import Trap
 from tests.unit.model.test_bundle import manifest_again

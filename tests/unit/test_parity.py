@@ -16,7 +16,7 @@ from serve_app.preprocess import TECH23
 from serve_app.preprocess import indicators as ta
 from serve_app.preprocess.feature_sets import CLOSE, HIGH, LOW, VOLUME, VWAP, Feature
 from serve_app.types import Action, ActionBatch, Bars, HoldingUnit, PositionBatch, PositionStatus
-from tests.factories import Failing, with_stages
+from tests.factories import Failing, in_torch, with_stages
 
 
 def check(pipeline: Pipeline) -> None:
@@ -146,7 +146,7 @@ def test_a_scaler_of_another_bundle_is_found_by_the_first_feature(pipeline: Pipe
 
 @pytest.mark.parametrize("factor", [0.99, 1.01, -1.0])
 def test_weights_that_are_off_are_found_by_the_logit(bundle: Bundle, factor: float) -> None:
-    off = replace(bundle, weights={name: x * np.float32(factor) for name, x in bundle.weights.items()})
+    off = replace(in_torch(bundle), weights={name: x * np.float32(factor) for name, x in bundle.weights.items()})
     assert re.match(r"golden case \d+: logit is", str(refusal(Pipeline(off, local_stages(off, ModelConfig())))))
 
 

@@ -42,19 +42,21 @@ class Artefacts(Section):
     asset_map: JsonValue = None
 
 
-def read_artefacts(model: bytes, scaler: bytes | None, trust: bool) -> tuple[Artefacts, dict[str, Tensor]]:
-    """Read a model file, and a scaler file that is a pickle, into plain data and float32 weights.
+def read_artefacts(model: bytes | None, scaler: bytes | None, trust: bool) -> tuple[Artefacts, dict[str, Tensor]]:
+    """Read a file of weights, and a scaler file that is a pickle, into plain data and float32 weights.
+
+    Without a file of weights the model is a program, which is not read here.
 
     Raises BundleError: what cannot be read without trust, or not at all, with the reason.
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        loaded, unpickled = _load_model(model, trust)
-        module, state, checkpoint = _split(loaded)
+        loaded, unpickled = ({}, False) if model is None else _load_model(model, trust)
+        module, state, checkpoint = (None, {}, {}) if model is None else _split(loaded)
         weights, notes = _weights(state)
         config = plain(checkpoint.get("config"))
         artefacts = Artefacts(
-            form=_form(loaded, module, state, checkpoint),
+            form="program" if model is None else _form(loaded, module, state, checkpoint),
             notes=[],
             unpickled=["model"] * unpickled + ["scaler"] * (scaler is not None),
             config=config if isinstance(config, dict) else {},
@@ -152,6 +154,8 @@ def _weights(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], list[str]]:
         name = unwrapped(str(wrapped))
         if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_quantized or value.is_complex():
             raise BundleError(f"{wrapped} is not a plain dense tensor; save the state dict of the float32 network")
+        if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            raise BundleError(f"{wrapped} declares {value.numel()} values and does not hold them; save it anew")
         if name in weights:
             raise BundleError(f"two tensors are called {name} once _orig_mod. and module. are taken off")
         kinds.add(str(value.dtype).removeprefix("torch."))

@@ -20,10 +20,8 @@ MODEL, SCALER, ANSWER, WEIGHTS, READY = "model", "scaler", "answer.json", "weigh
 def main(folder: Path, trust: bool) -> None:
     """Read the files of the folder and write what they hold, or why they are refused, next to them."""
     try:
-        scaler = folder / SCALER
-        artefacts, weights = read_artefacts(
-            (folder / MODEL).read_bytes(), scaler.read_bytes() if scaler.exists() else None, trust
-        )
+        model, scaler = (path.read_bytes() if path.exists() else None for path in (folder / MODEL, folder / SCALER))
+        artefacts, weights = read_artefacts(model, scaler, trust)
     except ServeAppError as error:
         answer = json.dumps({"refused": str(error)})
     else:

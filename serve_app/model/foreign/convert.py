@@ -5,9 +5,7 @@ configuration says otherwise is reported, not believed. What cannot be known is 
 """
 
 import hashlib
-import io
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +16,11 @@ from pydantic import JsonValue
 
 from serve_app.errors import BundleError, ConfigError, NotFound
 from serve_app.model.architectures import build_architecture, canonical_name
-from serve_app.model.bundle import Dimension, ScalerFile
+from serve_app.model.bundle import CUSTOM, Dimension, ScalerFile
 from serve_app.model.foreign.artefacts import Artefacts, read_artefacts
-from serve_app.model.foreign.differences import config_differences, name_differences, unlike
+from serve_app.model.foreign.differences import config_differences, name_differences
 from serve_app.model.foreign.isolation import read_isolated
+from serve_app.model.foreign.programs import ANY_ROW, check_program, load_program, rows_of, runtime_of
 from serve_app.model.foreign.scalers import ScalerNumbers, check_scaler, scaler_numbers
 from serve_app.model.foreign.shapes import (
     EMBEDDING,
@@ -31,12 +30,11 @@ from serve_app.model.foreign.shapes import (
     infer_architecture,
     infer_dimensions,
     probe,
-    step_width,
 )
 from serve_app.model.foreign.texts import in_config, parse_feature_list, parse_json, read_feature_list, read_mapping
-from serve_app.types import FloatArray
+from serve_app.model.foreign.unsaid import USUAL_LOOKBACK, pooling_of, window_of
+from serve_app.types import FloatArray, Runtime
 
-SEED_LOOKBACK = 24
 PROBE_TOLERANCE = 1e-5
 """Of logits, relative where they are large: what another order of the same sums may change."""
 
@@ -79,10 +77,13 @@ class Reading:
 class ForeignModel:
     """A model that was trained elsewhere, in our words."""
 
+    runtime: Runtime
     architecture: str
     dimensions: Mapping[str, Dimension]
     lookback_window: int
     weights: Mapping[str, FloatArray]
+    """Of a network that was rebuilt; empty for a program."""
+    program: bytes | None
     scaler: ScalerFile
     symbol_to_id: Mapping[str, int]
     feature_list: tuple[str, ...]
@@ -95,6 +96,18 @@ class ForeignModel:
     """What the files say differently, and what was changed."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Network:
+    """What computes: a network that was rebuilt, or a program."""
+
+    runtime: Runtime
+    architecture: str
+    dimensions: Mapping[str, Dimension]
+    lookback_window: int
+    symbol_to_id: Mapping[str, int]
+    differences: Sequence[str]
+
+
 def read_foreign(sources: Sources, reading: Reading) -> ForeignModel:
     """Read the files of a foreign model and hold them against one another.
 
@@ -104,70 +117,72 @@ def read_foreign(sources: Sources, reading: Reading) -> ForeignModel:
         BundleError: the files cannot become a bundle; the message says why and what to do.
     """
     contents = sources.contents()
-    artefacts, weights = _artefacts(sources, contents, reading)
-    shapes = {name: values.shape for name, values in weights.items()}
-    architecture = _architecture(shapes, reading)
+    runtime = runtime_of(sources.model, contents["model"])
+    program = None if runtime is Runtime.TORCH else contents["model"]
+    artefacts, weights = _artefacts(None if program else contents["model"], contents.get("scaler"), reading)
     feature_list = read_feature_list(
         parse_feature_list(contents["feature_list"]) if "feature_list" in contents else in_config(artefacts.config)
     )
     numbers = _scaler_numbers(contents.get("scaler"), artefacts)
-    n_features, lookback_window, notes = _window(architecture, shapes, len(feature_list), artefacts.config, reading)
-    pooling, how = _pooling(architecture, artefacts, reading)
-    dimensions = infer_dimensions(architecture, shapes, n_features, lookback_window, pooling)
-    check_tensors(architecture, dimensions, shapes)
-    _check_probe(architecture, dimensions, weights, artefacts.probe)
     given_map = parse_json(contents["asset_map"], "the asset map") if "asset_map" in contents else artefacts.asset_map
+    if program is None:
+        network = _rebuilt(artefacts, weights, len(feature_list), given_map, reading)
+    else:
+        network = _kept(runtime, program, len(feature_list), given_map, reading)
     return ForeignModel(
-        architecture=architecture,
-        dimensions=dimensions,
-        lookback_window=lookback_window,
+        runtime=network.runtime,
+        architecture=network.architecture,
+        dimensions=network.dimensions,
+        lookback_window=network.lookback_window,
         weights=weights,
-        scaler=check_scaler(numbers, n_features),
-        symbol_to_id=_mapping(given_map, shapes),
+        program=program,
+        scaler=check_scaler(numbers, len(feature_list)),
+        symbol_to_id=network.symbol_to_id,
         feature_list=feature_list,
         config=artefacts.config,
         metrics=artefacts.metrics,
-        origin=_origin(sources, contents, artefacts, numbers),
-        differences=(
-            *artefacts.notes,
-            *notes,
-            *how,
-            *config_differences(architecture, dimensions, artefacts.config),
-            *name_differences(numbers, feature_list),
+        origin=_origin(
+            sources, contents, artefacts.form if program is None else f"{runtime} program", artefacts, numbers
         ),
+        differences=(*artefacts.notes, *network.differences, *name_differences(numbers, feature_list)),
     )
 
 
+def _rebuilt(
+    artefacts: Artefacts, weights: Mapping[str, FloatArray], listed: int, given_map: JsonValue, reading: Reading
+) -> _Network:
+    """Build one of our networks from the names and shapes of the weights."""
+    shapes = {name: values.shape for name, values in weights.items()}
+    architecture = _architecture(shapes, reading)
+    asked = reading.lookback_window
+    n_features, lookback_window, notes = window_of(architecture, shapes, listed, artefacts.config, asked)
+    pooling, how = pooling_of(architecture, artefacts, reading.use_pooling)
+    dimensions = infer_dimensions(architecture, shapes, n_features, lookback_window, pooling)
+    check_tensors(architecture, dimensions, shapes)
+    _check_probe(architecture, dimensions, weights, artefacts.probe)
+    differences = [*notes, *how, *config_differences(architecture, dimensions, artefacts.config)]
+    mapping = _mapping(given_map, shapes[EMBEDDING][0])
+    return _Network(Runtime.TORCH, architecture, dimensions, lookback_window, mapping, differences)
+
+
+def _kept(runtime: Runtime, program: bytes, listed: int, given_map: JsonValue, reading: Reading) -> _Network:
+    """Keep a program as it is, once it has answered."""
+    predictor, rows = load_program(runtime, program)
+    lookback_window, notes = rows_of(rows, reading.lookback_window, USUAL_LOOKBACK)
+    mapping = _mapping(given_map, ANY_ROW)
+    check_program(predictor, mapping, lookback_window, listed)
+    return _Network(runtime, CUSTOM, {}, lookback_window, mapping, notes)
+
+
 def _artefacts(
-    sources: Sources, contents: Mapping[str, bytes], reading: Reading
-) -> tuple[Artefacts, dict[str, FloatArray]]:
-    _refuse_runtimes(sources.model, contents["model"])
-    scaler = contents.get("scaler")
+    model: bytes | None, scaler: bytes | None, reading: Reading
+) -> tuple[Artefacts, Mapping[str, FloatArray]]:
     if scaler is not None and _is_json(scaler):
         scaler = None
     if reading.isolated:
-        return read_isolated(contents["model"], scaler, reading.trust_pickle, reading.time_limit_s)
-    artefacts, weights = read_artefacts(contents["model"], scaler, reading.trust_pickle)
+        return read_isolated(model, scaler, reading.trust_pickle, reading.time_limit_s)
+    artefacts, weights = read_artefacts(model, scaler, reading.trust_pickle)
     return artefacts, {name: tensor.numpy() for name, tensor in weights.items()}
-
-
-def _refuse_runtimes(path: Path, content: bytes) -> None:
-    """Refuse what is a program of its own rather than weights."""
-    kind = "an ONNX graph" if path.suffix.lower() == ".onnx" else None
-    if zipfile.is_zipfile(io.BytesIO(content)):
-        try:
-            names = zipfile.ZipFile(io.BytesIO(content)).namelist()
-        except zipfile.BadZipFile as error:
-            raise BundleError(
-                f"{path} is a broken archive: {error}; copy it again from where it was trained"
-            ) from error
-        if any("/code/" in name or name.endswith("/constants.pkl") for name in names):
-            kind = "TorchScript"
-    if kind is not None:
-        raise BundleError(
-            f"{path} is {kind}: it is served by a runtime that this version does not have yet. Give the checkpoint that"
-            " it was exported from, or its state dict"
-        )
 
 
 def _is_json(content: bytes) -> bool:
@@ -193,60 +208,6 @@ def _scaler_numbers(content: bytes | None, artefacts: Artefacts) -> ScalerNumber
     return artefacts.scaler
 
 
-def _window(
-    architecture: str, shapes: Shapes, listed: int, config: Mapping[str, JsonValue], reading: Reading
-) -> tuple[int, int, list[str]]:
-    """Return the number of features, the rows of a window, and what is to be said about them."""
-    width = step_width(architecture, shapes)
-    if architecture == "mlp":
-        if width % listed:
-            raise BundleError(f"the mlp takes {width} numbers, no whole number of rows of the {listed} listed features")
-        if reading.lookback_window not in {None, width // listed}:
-            raise ConfigError(
-                f"--lookback says {reading.lookback_window} rows, but the mlp takes {width // listed} rows of {listed}"
-                " features"
-            )
-        return listed, width // listed, unlike("lookback_window", config, width // listed)
-    if width != listed:
-        raise BundleError(
-            f"the model takes {width} features, the feature list names {listed}: they do not belong together; list the"
-            " features that the model was trained on, in their order"
-        )
-    said = config.get("lookback_window")
-    if reading.lookback_window is not None:
-        return (
-            listed,
-            reading.lookback_window,
-            unlike("lookback_window", config, reading.lookback_window, "--lookback"),
-        )
-    if isinstance(said, int) and not isinstance(said, bool) and said > 0:
-        return (
-            listed,
-            said,
-            [f"the weights take windows of any length; lookback_window {said} is the checkpoint's word"],
-        )
-    return listed, SEED_LOOKBACK, [f"nothing says how long a window is; lookback_window {SEED_LOOKBACK} is assumed"]
-
-
-def _pooling(architecture: str, artefacts: Artefacts, reading: Reading) -> tuple[bool, list[str]]:
-    """Return whether a cnn_lstm pools, and on whose word; for the others it means nothing."""
-    if architecture != "cnn_lstm":
-        return False, []
-    seen, said = artefacts.use_pooling, artefacts.config.get("use_pooling")
-    if seen is not None:
-        if reading.use_pooling not in {None, seen}:
-            raise ConfigError(f"--{'' if reading.use_pooling else 'no-'}pooling, but the module does otherwise")
-        return seen, []
-    if reading.use_pooling is not None:
-        return reading.use_pooling, unlike("use_pooling", artefacts.config, reading.use_pooling, "--pooling")
-    if isinstance(said, bool):
-        return said, [f"the weights do not show pooling; use_pooling {str(said).lower()} is the checkpoint's word"]
-    raise ConfigError(
-        "the weights of a cnn_lstm do not show whether it pools, and there is no use_pooling in the checkpoint's"
-        " config; say --pooling or --no-pooling"
-    )
-
-
 def _check_probe(
     architecture: str,
     dimensions: Mapping[str, Dimension],
@@ -268,17 +229,17 @@ def _check_probe(
         )
 
 
-def _mapping(value: JsonValue, shapes: Shapes) -> dict[str, int]:
+def _mapping(value: JsonValue, num_assets: int) -> dict[str, int]:
     if value is None:
         raise BundleError(
             "there is no asset map: the model file holds none under 'asset_id_map'; give the one it was trained with as"
             " --asset-map FILE, such as asset_id_mapping.json"
         )
-    return read_mapping(value, shapes[EMBEDDING][0])
+    return read_mapping(value, num_assets)
 
 
 def _origin(
-    sources: Sources, contents: Mapping[str, bytes], artefacts: Artefacts, numbers: ScalerNumbers
+    sources: Sources, contents: Mapping[str, bytes], form: str, artefacts: Artefacts, numbers: ScalerNumbers
 ) -> dict[str, Any]:
     return {
         "sources": {
@@ -287,7 +248,7 @@ def _origin(
         },
         "unpickled": list(artefacts.unpickled),
         "converted": {
-            "model": artefacts.form,
+            "model": form,
             "scaler": f"{numbers.form}, from the {'scaler file' if 'scaler' in contents else 'checkpoint'}",
             "asset_map": "from its file" if "asset_map" in contents else "from the checkpoint",
             "feature_list": "from its file" if "feature_list" in contents else "from the checkpoint's config",

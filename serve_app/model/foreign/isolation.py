@@ -25,17 +25,17 @@ class _Answer(Section):
 
 
 def read_isolated(
-    model: bytes, scaler: bytes | None, trust: bool, time_limit_s: float
+    model: bytes | None, scaler: bytes | None, trust: bool, time_limit_s: float
 ) -> tuple[Artefacts, dict[str, FloatArray]]:
-    """Read a model file, and a scaler file that is a pickle, in a process of its own.
+    """Read a file of weights, and a scaler file that is a pickle, in a process of its own.
 
     Raises BundleError: refused there with the reason, past the time limit, or the process died.
     """
-    with tempfile.TemporaryDirectory(prefix="signalgraph-import-") as name:
-        folder = Path(name)
-        (folder / MODEL).write_bytes(model)
-        if scaler is not None:
-            (folder / SCALER).write_bytes(scaler)
+    with tempfile.TemporaryDirectory(prefix="signalgraph-import-") as temporary:
+        folder = Path(temporary)
+        for name, content in ((MODEL, model), (SCALER, scaler)):
+            if content is not None:
+                (folder / name).write_bytes(content)
         _run(folder, trust, time_limit_s)
         try:
             answer = _Answer.model_validate_json((folder / ANSWER).read_bytes())

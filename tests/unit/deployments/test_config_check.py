@@ -88,6 +88,14 @@ def configure_a_model_that_is_elsewhere(document: Document) -> None:
     signals(document)["args"]["model"] = {"threads": 2}
 
 
+def serve_in_a_runtime_without_file(document: Document) -> None:
+    document["applications"][1]["args"]["model"] = {"runtime": "torchscript"}
+
+
+def serve_in_a_precision_without_gate(document: Document) -> None:
+    document["applications"][2]["args"]["model"] = {"runtime": "torch", "precision": "bf16"}
+
+
 def make_an_application_a_text(document: Document) -> None:
     document["applications"][0] = "signals"
 
@@ -121,6 +129,8 @@ def use_a_candidate_that_is_not_there(document: Document) -> None:
         (name_a_bundle_that_is_not_there, "variants.candidate.bundle: no bundle at"),
         (queue_less_than_a_batch_call, "max_queued_rows is 512, less than the 1000"),
         (configure_a_model_that_is_elsewhere, "model is for the fused topology"),
+        (serve_in_a_runtime_without_file, "model-production.args.model: v1.0 has no model.ts"),
+        (serve_in_a_precision_without_gate, "model-candidate.args.model: nothing shows that v1.1 decides alike"),
         (make_an_application_a_text, "applications[0]"),
         (make_options_a_list, "http_options"),
         (share_above_one, "applications[0].args.router.assignment.candidate_share"),

@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import shutil
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +15,8 @@ import pytest
 
 from serve_app.errors import BundleCorrupt, BundleError, BundleNotFound, UnknownSymbol
 from serve_app.model import Bundle, Golden, load_bundle, write_bundle
-from serve_app.model.bundle import CONFIG, FILES, GOLDEN, MANIFEST, MAPPING, METADATA, SCALER, WEIGHTS
-from tests.factories import CANDIDATE, PRODUCTION, ROOT
+from serve_app.model.bundle import CONFIG, GATES, GOLDEN, GRAPH, MANIFEST, MAPPING, METADATA, SCALER, WEIGHTS
+from tests.factories import CANDIDATE, FILES, PRODUCTION, ROOT
 from tests.sizes import size
 
 
@@ -33,7 +34,7 @@ def manifest_again(folder: Path) -> None:
     """Make the manifest agree with the files, as somebody would who means to deceive."""
     files = {
         name: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-        for name, content in ((name, (folder / name).read_bytes()) for name in FILES)
+        for name, content in ((name, (folder / name).read_bytes()) for name in FILES if (folder / name).exists())
     }
     (folder / MANIFEST).write_bytes(canonical({"format_version": 1, "files": files}))
 
@@ -233,6 +234,55 @@ def test_a_file_with_a_wrong_value_is_refused_by_the_names_of_file_and_key(
         load_bundle(folder)
 
 
+def test_a_runtime_whose_file_is_not_there_is_refused(folder: Path) -> None:
+    edit_json(folder, CONFIG, runtime="torchscript")
+    with pytest.raises(BundleCorrupt, match=r"config.json names the runtime torchscript, without model\.ts"):
+        load_bundle(folder)
+
+
+def test_a_bundle_without_any_network_is_refused(folder: Path) -> None:
+    for name in (WEIGHTS, GRAPH):
+        (folder / name).unlink()
+    manifest_again(folder)
+    with pytest.raises(BundleCorrupt, match=r"one or more of model\.safetensors, model\.ts, model\.onnx"):
+        load_bundle(folder)
+
+
+def test_a_report_of_an_export_that_is_none_is_refused(folder: Path) -> None:
+    edit_json(folder, GATES, passed=[{"runtime": "onnx"}])
+    with pytest.raises(BundleCorrupt, match=r"(?s)gates\.json: .*precision"):
+        load_bundle(folder)
+
+
+def declaring(shape: tuple[int, ...]) -> bytes:
+    """A safetensors file with one tensor of a shape, and four bytes."""
+    size = 4 * int(np.prod(shape))
+    header = json.dumps({"mlp.0.weight": {"dtype": "F32", "shape": shape, "data_offsets": [0, size]}}).encode()
+    return len(header).to_bytes(8, "little") + header + b"\0\0\0\0"
+
+
+def test_ten_gigabytes_that_are_declared_and_not_there_are_refused(folder: Path) -> None:
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (10 << 27,)})
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("held.npy", header.getvalue())
+    for name, content in ((WEIGHTS, declaring((50_000, 50_000))), (GOLDEN, buffer.getvalue())):
+        good = (folder / name).read_bytes()
+        (folder / name).write_bytes(content)
+        manifest_again(folder)
+        with pytest.raises(BundleCorrupt, match=f"{name} cannot be read"):
+            load_bundle(folder)
+        (folder / name).write_bytes(good)
+
+
+def test_an_archive_of_golden_cases_that_would_fill_the_memory_is_refused(folder: Path, bundle: Bundle) -> None:
+    (folder / GOLDEN).write_bytes(golden_with(bundle, held=np.zeros(300 << 17)))
+    manifest_again(folder)
+    with pytest.raises(BundleCorrupt, match="declares more than 256 MiB"):
+        load_bundle(folder)
+
+
 def test_weights_that_are_not_safetensors_are_refused(folder: Path) -> None:
     (folder / WEIGHTS).write_bytes(pickle.dumps({"weight": np.ones(3)}))
     manifest_again(folder)
@@ -304,7 +354,7 @@ def test_content_that_cannot_be_read_is_a_bundle_error_that_names_the_file(
 def test_a_bundle_is_read_back_as_it_was_written(bundle: Bundle, tmp_path: Path) -> None:
     written = write_bundle(replace(bundle, path=tmp_path / "deep/v1.0", digest="unbuilt"))
     assert written.path == (tmp_path / "deep/v1.0").resolve()
-    for name in ("config", "scaler", "symbol_to_id", "metadata"):
+    for name in ("config", "scaler", "symbol_to_id", "metadata", "programs", "gates"):
         assert getattr(written, name) == getattr(bundle, name)
     assert set(written.weights) == set(bundle.weights)
     for name, values in bundle.weights.items():

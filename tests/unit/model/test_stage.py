@@ -5,11 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from serve_app.config import ModelConfig
 from serve_app.model import Bundle, load_bundle
 from serve_app.model.stage import Model
 from serve_app.pipeline import Pipeline
-from serve_app.types import Bars, Float32Array, Reason, WindowBatch
-from tests.factories import CANDIDATE, PRODUCTION, real_requests, values, with_stages
+from serve_app.types import Bars, Float32Array, Reason, Runtime, WindowBatch
+from tests.factories import CANDIDATE, PRODUCTION, in_torch, real_requests, values, with_stages
 
 
 @pytest.fixture(scope="module")
@@ -53,14 +54,14 @@ def test_arrays_that_came_over_a_hop_may_be_read_only(model: Model, golden_batch
 
 def test_the_weights_of_a_bundle_are_copied(bundle: Bundle, golden_batch: WindowBatch) -> None:
     weights = {name: x.copy() for name, x in bundle.weights.items()}
-    model = Model(replace(bundle, weights=weights))
+    model = Model(replace(in_torch(bundle), weights=weights))
     before = model.forward(golden_batch)
     for x in weights.values():
         x[...] = 0
     np.testing.assert_array_equal(model.forward(golden_batch), before)
 
 
-def test_torch_never_runs_on_the_event_loop(bundle: Bundle, golden_batch: WindowBatch) -> None:
+def test_the_network_never_runs_on_the_event_loop(bundle: Bundle, golden_batch: WindowBatch) -> None:
     threads = []
 
     class Watched(Model):
@@ -84,6 +85,19 @@ class NotANumber(Model):
         return logits
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("runtime", [Runtime.TORCH, Runtime.ONNX])
+def test_a_window_that_is_not_finite_has_no_logit_whatever_the_runtime_makes_of_it(
+    bundle: Bundle, golden_batch: WindowBatch, runtime: Runtime, value: float
+) -> None:
+    windows = golden_batch.windows.copy()
+    windows[3, 5, 20] = value
+    model = Model(bundle, ModelConfig(runtime=runtime))
+    logits = model.forward(replace(golden_batch, windows=windows))
+    assert np.isnan(logits).nonzero()[0].tolist() == [3]
+    np.testing.assert_allclose(np.delete(logits, 3), np.delete(bundle.golden.logits, 3), atol=1e-6)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_a_row_whose_logit_is_not_finite_abstains_alone(
     bundle: Bundle, pipeline: Pipeline, bars: dict[str, Bars], value: float
@@ -102,6 +116,6 @@ def test_a_row_whose_logit_is_not_finite_abstains_alone(
 
 
 def test_weights_of_another_architecture_are_refused() -> None:
-    mixed = replace(load_bundle(PRODUCTION), weights=load_bundle(CANDIDATE).weights)
+    mixed = replace(in_torch(load_bundle(PRODUCTION)), weights=load_bundle(CANDIDATE).weights)
     with pytest.raises(RuntimeError, match=r"(?s)Missing key.*lstm"):
         Model(mixed)

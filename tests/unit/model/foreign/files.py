@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ import numpy as np
 import psutil
 import torch
 from sklearn.preprocessing import RobustScaler, StandardScaler
-from torch import nn
+from torch import Tensor, nn
 
 from serve_app.model import LabelDefinition
 from serve_app.model.foreign.convert import Reading, Sources
@@ -33,7 +34,7 @@ TRUST = Reading(trust_pickle=True)
 CLASSES = '''
 """Networks as upstream writes them: classes of their own, which nobody who serves has."""
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class Attention(nn.Module):
@@ -118,7 +119,10 @@ CLASS_OF = {
 }
 
 PREFIXES = ("", "_orig_mod.", "module.", "_orig_mod.module.", "module._orig_mod.")
-MODEL_FORMS = ("module", "dict model", "bare", *(f"model_state_dict {prefix}".strip() for prefix in PREFIXES))
+PROGRAMS = {"torchscript": "net.ts", "onnx": "net.onnx"}
+WITHOUT_EXTRAS = ("module", "bare", *PROGRAMS)
+"""Forms that hold a network and nothing around it."""
+MODEL_FORMS = (*WITHOUT_EXTRAS, "dict model", *(f"model_state_dict {prefix}".strip() for prefix in PREFIXES))
 SCALER_FORMS = ("bare", "global", "per feature", "robust", "json", "checkpoint")
 MAP_FORMS = ("nested", "flat", "checkpoint")
 
@@ -167,6 +171,14 @@ def scaling(form: str, bars: Bars | None = None) -> Scaling:
     return Scaling(one if form in {"bare", "robust"} else {"global": one}, (one,))
 
 
+def original(module: nn.Module, fitted: Scaling, symbol: str, features: FloatArray) -> float:
+    """The probability of the network itself, after its own scaler."""
+    scaled = torch.tensor(fitted.transform(features), dtype=torch.float32)[None]
+    with torch.no_grad():
+        logit: Tensor = module(scaled, torch.tensor([SYMBOLS[symbol]]))
+    return float(torch.sigmoid(logit.double()))
+
+
 def saved(value: Any) -> bytes:
     """What torch.save writes."""
     buffer = io.BytesIO()
@@ -193,19 +205,39 @@ def model_content(module: nn.Module, form: str, extras: Mapping[str, Any]) -> An
     return {"epoch": 3, "model_state_dict": state, **extras}
 
 
+def program(
+    module: nn.Module, form: str, *, features: int = N_FEATURES, batch: int | None = None, **names: Any
+) -> bytes:
+    """A network as others export it; with a batch that is fixed, or other names, if asked for."""
+    example = torch.randn(batch or 2, LOOKBACK, features), torch.zeros(batch or 2, dtype=torch.int64)
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if form == "torchscript":
+            torch.jit.save(torch.jit.trace(module, example), buffer)  # type: ignore[no-untyped-call]
+            return buffer.getvalue()
+        ends = {"input_names": ["features", "asset_ids"], "output_names": ["logits"], **names}
+        free = {} if batch else {name: {0: "batch"} for name in [*ends["input_names"], *ends["output_names"]]}
+        torch.onnx.export(module, example, buffer, dynamo=False, dynamic_axes=free, opset_version=14, **ends)
+    return buffer.getvalue()
+
+
 def write_sources(folder: Path, module: nn.Module, model_form: str, fitted: Scaling, forms: tuple[str, str]) -> Sources:
     """Write a model, its scaler, map and feature list; the last two forms say where the scaler and the map go."""
     folder.mkdir(exist_ok=True)
     scaler_form, map_form = forms
     extras: dict[str, Any] = {"config": {"use_pooling": True}}
-    within = model_form not in {"module", "bare"}
+    within = model_form not in WITHOUT_EXTRAS
     if within:
         extras["config"]["feature_list"] = list(TECH23.features)
     if scaler_form == "checkpoint":
         extras["scalers"] = fitted.content
     if map_form == "checkpoint":
         extras["asset_id_map"] = SYMBOLS
-    sources = Sources(write(folder / "best_model.pt", saved(model_content(module, model_form, extras))))
+    content = (
+        program(module, model_form) if model_form in PROGRAMS else saved(model_content(module, model_form, extras))
+    )
+    sources = Sources(write(folder / PROGRAMS.get(model_form, "best_model.pt"), content))
     if not within:
         sources = replace(sources, feature_list=write(folder / "features.json", list(TECH23.features)))
     if scaler_form == "json":

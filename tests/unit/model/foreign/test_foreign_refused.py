@@ -1,7 +1,6 @@
 """What cannot become a bundle is refused with the reason, and what is in a pickle never runs untrusted."""
 
 import pickle
-import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from serve_app.model.foreign.artefacts import read_artefacts
 from serve_app.model.foreign.convert import Reading, Sources, read_foreign
 from serve_app.model.foreign.scalers import check_scaler, scaler_numbers
 from serve_app.preprocess import TECH23
-from serve_app.training.imported import import_bundle, unbuilt_bundle
+from serve_app.training.imported import import_bundle
 from serve_app.types import Bars
 from tests.unit.model.foreign.files import (
     N_FEATURES,
@@ -137,20 +136,6 @@ def test_a_module_whose_class_is_not_there_is_refused_with_the_way_out(
         read_foreign(sources, TRUST)
 
 
-def test_torchscript_is_refused_as_a_runtime_that_is_not_there_yet(sources: Sources) -> None:
-    with zipfile.ZipFile(sources.model, "w") as archive:
-        archive.writestr("net/code/__torch__.py", "")
-        archive.writestr("net/constants.pkl", b"")
-    with pytest.raises(BundleError, match="TorchScript: it is served by a runtime that this version does not have yet"):
-        read_foreign(sources, TRUST)
-
-
-def test_onnx_is_refused_as_a_runtime_that_is_not_there_yet(sources: Sources) -> None:
-    onnx = write(sources.model.with_suffix(".onnx"), b"\x08\x08")
-    with pytest.raises(BundleError, match="ONNX graph: it is served by a runtime"):
-        read_foreign(replace(sources, model=onnx), Reading())
-
-
 def test_a_file_that_is_missing_is_named(sources: Sources) -> None:
     with pytest.raises(NotFound, match="no file for the scaler"):
         read_foreign(replace(sources, scaler=Path("/nowhere")), Reading())
@@ -266,23 +251,6 @@ def test_what_does_not_fit_is_refused_with_the_reason(sources: Sources, name: st
     read_foreign(sources, Reading())
     with pytest.raises(BundleError, match=f"(?s){reason}"):
         read_foreign(spoil(sources), Reading())
-
-
-@pytest.mark.usefixtures("here")
-@pytest.mark.parametrize(
-    ("names", "reason"),
-    [
-        (["Open", *NAMES[1:]], "it has Open; it lacks open"),
-        ([*NAMES[:9], "Return_1h", *NAMES[10:]], "it has Return_1h; it lacks MACD_signal"),
-        ([NAMES[1], NAMES[0], *NAMES[2:]], "in another order: feature 0 is high, there open"),
-    ],
-)
-def test_other_features_are_refused_and_their_aliases_not_guessed(
-    sources: Sources, tmp_path: Path, names: list[str], reason: str
-) -> None:
-    sources = replace(sources, feature_list=write(tmp_path / "list.txt", "\n".join([*names, ""]).encode()))
-    with pytest.raises(BundleError, match=f"{reason}.*not supported in this version"):
-        unbuilt_bundle(read_foreign(sources, Reading()), SETTINGS, tmp_path / "v2.0")
 
 
 # Options that contradict the files.
