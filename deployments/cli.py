@@ -19,6 +19,8 @@ COMMANDS = {
     "bundle": ("serve_app.cli.bundle:bundle", "Import and verify bundles."),
     "audit": ("serve_app.cli.examine:audit", "Hold what serving computes against whole histories."),
     "doctor": ("serve_app.cli.examine:doctor", "Examine a bundle: what is wrong, and what to do."),
+    "preflight": ("serve_app.cli.preflight:preflight", "Go through the checklist before a deployment."),
+    "init": ("serve_app.cli.init:init", "Start a folder for a model of your own."),
     "config": ("deployments.config_commands:config", "Check configuration files."),
 }
 """Name → where the click command is (`module:attribute`), and its line in `signalgraph --help`."""

@@ -17,7 +17,7 @@ from ray.serve.schema import ServeApplicationSchema, ServeDeploySchema
 
 from deployments.schema_check import faults as schema_faults
 from deployments.stages import MODEL, model_application
-from serve_app.config import AppConfig, Auth, ModelAppConfig, Section, Topology, parse_section
+from serve_app.config import AppConfig, Auth, ModelAppConfig, ModelConfig, Section, Topology, parse_section
 from serve_app.errors import BundleError, ConfigError
 from serve_app.model import load_bundle
 from serve_app.model.predictors import chosen
@@ -93,17 +93,22 @@ def _bundles(app: AppConfig) -> Iterator[str]:
 
 def _runtimes(name: str, section: Section) -> Iterator[str]:
     """Every model needs the file of its runtime, and must have passed the gate. Lacking bundles are named elsewhere."""
-    bundles: list[str] = []
-    if isinstance(section, ModelAppConfig):
-        bundles = [section.bundle]
-    elif isinstance(section, AppConfig) and section.topology is Topology.FUSED:
-        bundles = [variant.bundle for variant in section.variants.configured().values()]
-    for path in bundles:
+    for path, model in _models_of(section):
         with suppress(BundleError):
+            bundle = load_bundle(path)
             try:
-                chosen(load_bundle(path), section.model)
+                chosen(bundle, model)
             except ConfigError as error:
                 yield f"{name}.args.model: {error}"
+
+
+def _models_of(section: Section) -> list[tuple[str, ModelConfig]]:
+    """The bundles that an application computes, and how."""
+    if isinstance(section, ModelAppConfig):
+        return [(section.bundle, section.model)]
+    if isinstance(section, AppConfig) and section.topology is Topology.FUSED:
+        return [(variant.bundle, section.model) for variant in section.variants.configured().values()]
+    return []
 
 
 def _models(app: AppConfig, sections: Mapping[str, Section]) -> Iterator[str]:

@@ -127,7 +127,13 @@ def in_torch(bundle: Bundle) -> Bundle:
 def on_other_features(bundle: Bundle, folder: Path) -> Bundle:
     """Write a shipped bundle as one whose features have names that nobody here computes."""
     names = tuple(f"alpha_{i}" for i in range(len(bundle.config.feature_list)))
-    blind = {"model_version": "v4.0", "feature_set": None, "feature_list": names, "bars_needed": 0, "exogenous": {}}
+    blind: dict[str, Any] = {
+        "model_version": "v4.0",
+        "feature_set": None,
+        "feature_list": names,
+        "bars_needed": 0,
+        "exogenous": {},
+    }
     unbuilt = dataclasses.replace(bundle, path=folder, config=bundle.config.model_copy(update=blind))
     golden = asyncio.run(record_golden(unbuilt, drawn_windows(unbuilt, 60)))
     return write_bundle(dataclasses.replace(unbuilt, golden=golden))

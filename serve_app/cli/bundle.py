@@ -31,4 +31,5 @@ def verify(path: Path) -> None:
     asyncio.run(check_golden(pipeline))
     bundle, config = pipeline.bundle, pipeline.bundle.config
     click.echo(f"{path}: {bundle.version} {config.architecture}, {bundle.digest}")
-    click.echo(f"every file is as built; {len(bundle.golden)} golden cases reproduced; needs {config.bars_needed} bars")
+    needs = f"needs {config.bars_needed} bars" if config.bars_needed else "takes the `features` form only"
+    click.echo(f"every file is as built; {len(bundle.golden)} golden cases reproduced; {needs}")

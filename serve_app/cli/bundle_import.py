@@ -44,6 +44,7 @@ ABOVE_ZERO = click.FloatRange(0, min_open=True)
     "--profit-target", type=ABOVE_ZERO, default=0.05, show_default=True, help="Of the label it was trained on."
 )
 @click.option("--stop-loss", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.02, show_default=True)
+@click.option("--label-entry", type=click.Choice(["close", "next_open"]), default="close", show_default=True)
 @click.option("--horizon", "horizon_bars", type=click.IntRange(1), default=8, show_default=True, help="Bars, likewise.")
 def import_(version: str, models_dir: Path, data: str, **options: Any) -> None:
     """Turn a model that was trained elsewhere into a bundle.
@@ -77,7 +78,10 @@ def _settings(version: str, options: Mapping[str, Any]) -> "ImportSettings":
         holding_unit=HoldingUnit(options["holding_unit"]),
     )
     label = LabelDefinition(
-        profit_target=options["profit_target"], stop_loss=options["stop_loss"], horizon_bars=options["horizon_bars"]
+        profit_target=options["profit_target"],
+        stop_loss=options["stop_loss"],
+        horizon_bars=options["horizon_bars"],
+        entry=options["label_entry"],
     )
     return ImportSettings(version, datetime.now(UTC), thresholds, label, options["bar_interval_s"])
 

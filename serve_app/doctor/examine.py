@@ -18,6 +18,7 @@ from serve_app.model import Bundle, load_bundle
 from serve_app.model.bundle import NETWORKS
 from serve_app.parity import check_golden, golden_requests
 from serve_app.pipeline import ByDigest, Pipeline, model_of, preprocess_of, rules_of, stages_of
+from serve_app.preprocess import usual_interval_s
 from serve_app.types import Bars, FloatArray, Row, WindowBatch
 
 if TYPE_CHECKING:
@@ -118,6 +119,8 @@ async def _stages(patient: _Patient) -> tuple[list[Check], tuple[FeatureSummary,
     checks = [await _golden(patient)]
     golden = await _sample_of(patient, "golden cases", _golden_rows)
     data = await _sample_of(patient, "data", _data_rows) if patient.bars is not None else None
+    if patient.bars is not None:
+        checks.append(_interval(patient.bundle, patient.bars))
     samples = [sample for sample in (golden, data) if isinstance(sample, _Sample)]
     features: tuple[FeatureSummary, ...] = ()
     seen = golden if data is None else data
@@ -147,6 +150,19 @@ async def _golden(patient: _Patient) -> Check:
         advice = "weights, scaler or feature code are not those that the bundle was built with; build it anew"
         return Check("golden", Verdict.FAIL, _text(error), advice)
     return Check("golden", Verdict.OK, f"{len(patient.bundle.golden)} cases reproduced through all stages")
+
+
+def _interval(bundle: Bundle, bars: Mapping[str, Bars]) -> Check:
+    """Hold the bar interval of the data against the bundle's: features of other bars look much the same."""
+    known = {symbol: history for symbol, history in bars.items() if symbol in bundle.symbol_to_id and len(history) > 1}
+    expected = bundle.config.bar_interval_s
+    seen = usual_interval_s(known) if known else expected
+    if seen != expected:
+        finding = f"bars of the data are {seen:g} s apart, the bundle is for bars of {expected:g} s"
+        return Check(
+            "interval", Verdict.WARN, finding, "give it bars of its own interval; nothing else tells them apart"
+        )
+    return Check("interval", Verdict.OK, f"bars are {expected:g} s apart, as in training")
 
 
 def _golden_rows(patient: _Patient) -> list[Row]:

@@ -48,6 +48,7 @@ CUSTOM = "custom"
 Dimension = int | float | bool | Sequence[int]
 """Of an architecture: a width, a rate, a switch, or one number a layer."""
 
+
 def tag_of(version: str) -> str:
     """Return the git tag of a model version."""
     return f"model-{version}"
@@ -62,14 +63,15 @@ class LabelDefinition:
     """Triple barrier (López de Prado 2018, chapter 3): a profit target, a stop and a time limit.
 
     Targets are fractions of the entry price. `next_open`: a decision after the close of bar t is filled at the open of
-    bar t + 1. The label is 1 if the price reaches the target before the stop within `horizon_bars` bars from there; a
-    bar that touches both counts as the stop. Raises pydantic's ValidationError for values that no trade can have.
+    bar t + 1; `close`: at the close of bar t itself, which training code elsewhere assumes. The label is 1 if the price
+    reaches the target before the stop within `horizon_bars` bars from there; a bar that touches both counts as the
+    stop. Raises pydantic's ValidationError for values that no trade can have.
     """
 
     profit_target: float = Field(gt=0)
     stop_loss: float = Field(gt=0, lt=1)
     horizon_bars: int = Field(gt=0)
-    entry: Literal["next_open"] = "next_open"
+    entry: Literal["next_open", "close"] = "next_open"
 
 
 class BundleConfig(Section):

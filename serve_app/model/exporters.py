@@ -27,7 +27,9 @@ def export_network(bundle: Bundle, runtime: Runtime, precision: Precision) -> by
         ConfigError: no such program can be made in this precision.
     """
     if not bundle.weights:
-        raise BundleError(f"{bundle.version} is a {bundle.config.runtime} program without weights; export it elsewhere")
+        raise BundleError(
+            f"{bundle.version} is a program for {bundle.config.runtime} without weights; export it elsewhere"
+        )
     if runtime is Runtime.ONNX:
         return _onnx(bundle, precision)
     if runtime is Runtime.TORCHSCRIPT:

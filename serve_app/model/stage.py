@@ -33,6 +33,7 @@ class Model:
         self.runtime, self.precision = chosen(bundle, config)
         self._predictor = build_predictor(bundle, self.runtime, self.precision, config.threads)
         # One thread of ours: the event loop stays free, and batches do not fight for cores.
+        self._window = (bundle.config.lookback_window, len(bundle.config.feature_list))
         self._executor = ThreadPoolExecutor(1, "model", initializer=self._predictor.prepare_thread)
 
     @property
@@ -46,7 +47,16 @@ class Model:
         return self._predictor.in_eval_mode
 
     def forward(self, batch: WindowBatch) -> Float32Array:
-        """Return the logits (B,) of windows (B, L, F), NaN for a window that is not finite throughout. Blocks."""
+        """Return the logits (B,) of windows (B, L, F), NaN for a window that is not finite throughout. Blocks.
+
+        Raises StageFailed for anything but one or more windows of the bundle's shape, and as many asset ids: the
+        recurrent layers of ONNX Runtime end the process when they are given an empty batch.
+        """
+        if not len(batch) or batch.windows.shape != (len(batch), *self._window):
+            raise StageFailed(
+                f"windows of shape {batch.windows.shape} for {len(batch)} asset ids; this model takes one or more of"
+                f" {self._window} each"
+            )
         logits = self._predictor.logits(batch.windows, batch.asset_ids)
         # ONNX Runtime's recurrent layers make a number of NaN; no such number may become a probability.
         finite = np.isfinite(batch.windows).all(axis=(1, 2))

@@ -13,7 +13,7 @@ import numpy as np
 from serve_app.errors import BundleError
 from serve_app.model import Bundle, BundleConfig, Golden, ScalerFile, write_bundle
 from serve_app.model.bundle import tag_of
-from serve_app.preprocess import FEATURE_SETS, FeatureSet
+from serve_app.preprocess import FEATURE_SETS, FeatureSet, usual_interval_s
 from serve_app.preprocess.memory import measure_memory
 from serve_app.training.golden import decision_points, record_golden
 from serve_app.training.train import TrainedModel
@@ -39,12 +39,6 @@ def data_version(bars_by_symbol: Mapping[str, Bars]) -> str:
         for values in (bars.timestamp, *(bars.columns[name] for name in sorted(bars.columns))):
             digest.update(np.ascontiguousarray(values).tobytes())
     return f"sha256:{digest.hexdigest()}"
-
-
-def usual_interval_s(bars_by_symbol: Mapping[str, Bars]) -> float:
-    """The usual time from one bar to the next; weekends and nights are the exception."""
-    steps = np.concatenate([np.diff(bars.timestamp) for bars in bars_by_symbol.values()])
-    return float(np.median(steps.astype("timedelta64[us]").astype(np.int64))) / 1e6
 
 
 def _config(trained: TrainedModel, version: str, bar_interval_s: float) -> BundleConfig:

@@ -15,9 +15,9 @@ from serve_app.model import Bundle, BundleConfig, Golden, LabelDefinition, write
 from serve_app.model.bundle import tag_of
 from serve_app.model.foreign.convert import ForeignModel
 from serve_app.pipeline import rules_of
-from serve_app.preprocess import FEATURE_SETS, FeatureSet, names_only
+from serve_app.preprocess import FEATURE_SETS, FeatureSet, names_only, usual_interval_s
 from serve_app.preprocess.feature_sets import OBV_BARS, SENTIMENT
-from serve_app.training.build import data_version, usual_interval_s
+from serve_app.training.build import data_version
 from serve_app.training.golden import DRAWN, decision_points, drawn_windows, record_golden
 from serve_app.types import Bars, SignalRequest, Thresholds
 
@@ -212,7 +212,7 @@ def _metadata(foreign: ForeignModel, settings: ImportSettings, feature_set: Feat
         "known_differences": {
             "files": [*others, *foreign.differences],
             "features": dict(FEATURE_DIFFERENCES) if feature_set.computed else {},
-            "label": "as given at the import; entry next_open is how this version trades, whatever training assumed",
+            "label": "as given at the import, whatever training assumed",
         },
         "known_biases": ["trained elsewhere: nothing is known of its data but what the checkpoint says"],
     }

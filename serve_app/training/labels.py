@@ -19,7 +19,8 @@ def label(bars: Bars, definition: LabelDefinition) -> FloatArray:
     known = len(bars) - horizon
     if known <= 0:
         return labels
-    entry = bars.columns["open"][1 : known + 1, None]
+    at_close = definition.entry == "close"
+    entry = (bars.columns["close"][:known] if at_close else bars.columns["open"][1 : known + 1])[:, None]
     lows = sliding_window_view(bars.columns["low"][1:], horizon)
     highs = sliding_window_view(bars.columns["high"][1:], horizon)
     stopped = _first(lows <= entry * (1 - definition.stop_loss))

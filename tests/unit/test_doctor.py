@@ -51,7 +51,7 @@ def with_scaler(bundle: Bundle, folder: Path, **parameters: Mapping[str, float])
 @pytest.mark.parametrize("with_data", [False, True])
 def test_the_shipped_bundles_are_healthy(path: Path, with_data: bool, bars: dict[str, Bars]) -> None:
     diagnosis = examine(path, bars if with_data else None)
-    assert tuple(verdicts(diagnosis)) == CHECKS
+    assert tuple(verdicts(diagnosis)) == ((*CHECKS[:4], "interval", *CHECKS[4:]) if with_data else CHECKS)
     assert {name: verdicts(diagnosis)[name] for name in OF_THE_BUNDLE} == dict.fromkeys(OF_THE_BUNDLE, "ok")
     assert diagnosis.verdict is not Verdict.FAIL
     n = 256 if with_data else 12
@@ -219,6 +219,13 @@ def test_data_in_another_unit_is_named(bars: dict[str, Bars]) -> None:
     assert "in 64 windows of the data, more than 5 training deviations" in said.finding
     assert "SMA_10 (100%)" in said.finding
     assert "RSI_14" not in said.finding
+
+
+def test_bars_of_another_interval_are_named(bars: dict[str, Bars]) -> None:
+    hours = np.datetime64("2012-01-02T00:00:00", "us") + np.arange(400) * np.timedelta64(1, "h")
+    said = check(examine(PRODUCTION, {"IBM": replace(bars["IBM"].tail(400), timestamp=hours)}), "interval")
+    assert said.verdict is Verdict.WARN
+    assert "bars of the data are 3600 s apart, the bundle is for bars of 86400 s" in said.finding
 
 
 def test_data_that_serving_refuses_is_named_and_the_bundle_examined_all_the_same(bars: dict[str, Bars]) -> None:

@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from deployments.cli import main
 from serve_app.model import Bundle, load_bundle
 from serve_app.model.bundle import MANIFEST
-from tests.factories import PRODUCTION
+from tests.factories import FILES, PRODUCTION
 from tests.unit.model.foreign.files import Trap
 from tests.unit.model.test_bundle import manifest_again
 
@@ -97,17 +97,20 @@ def test_a_scaler_that_is_a_trap_does_not_go_off(checkpoint: Path, run: Run, tmp
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("dump", [torch.save, joblib.dump])
-def test_verify_never_unpickles_what_stands_in_a_bundle(tmp_path: Path, name: str, dump: Callable[..., Any]) -> None:
+@pytest.mark.parametrize("command", ["bundle verify", "doctor"])
+def test_no_command_unpickles_what_stands_in_a_bundle(
+    tmp_path: Path, name: str, dump: Callable[..., Any], command: str
+) -> None:
     folder = Path(shutil.copytree(PRODUCTION, tmp_path / "v1.0"))
     dump(Trap(tmp_path / "it-ran"), folder / name)
     manifest_again(folder)
-    result = CliRunner().invoke(main, ["bundle", "verify", str(folder)])
+    result = CliRunner().invoke(main, [*command.split(), str(folder)])
     assert result.exit_code == 1
     assert not (tmp_path / "it-ran").exists()
     assert json.loads((folder / MANIFEST).read_bytes())["format_version"] == 1
 
 
-def test_the_defaults_are_shown_and_are_the_seeds() -> None:
+def test_the_defaults_are_shown_and_are_the_usual_ones() -> None:
     said = " ".join(CliRunner().invoke(main, ["bundle", "import", "--help"], terminal_width=200).output.split())
     for shown in (
         "Buy from this probability on. [default: 0.7",

@@ -44,8 +44,9 @@ def test_everything_that_answers_requests_does_without_torch_ray_and_pandas() ->
     assert loaded_by("\n".join(f"import serve_app.{name}" for name in TORCH_FREE)) == set()
 
 
-def test_torch_comes_with_the_model_stage() -> None:
-    assert "torch" in loaded_by("import serve_app.model.stage")
+def test_torch_comes_with_the_networks_that_it_runs_and_not_with_the_model_stage() -> None:
+    assert loaded_by("import serve_app.model.stage") == set()
+    assert "torch" in loaded_by("import serve_app.model.predictors.network")
 
 
 def test_the_batcher_does_without_ray() -> None:

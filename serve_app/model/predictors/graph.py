@@ -31,7 +31,7 @@ class OnnxGraph:
         options.inter_op_num_threads = 1
         # A waiting thread that spins takes the core from the replica next to it.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # what it would log comes as an exception
         available = onnxruntime.get_available_providers()
         providers = [provider for provider in _PROVIDERS if provider in available]
         try:

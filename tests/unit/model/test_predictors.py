@@ -128,7 +128,7 @@ def test_only_what_can_be_exported_is(bundle: Bundle) -> None:
     for export, reason in refused:
         with pytest.raises(ConfigError, match=reason):
             export()
-    with pytest.raises(BundleError, match="a onnx program without weights"):
+    with pytest.raises(BundleError, match="a program for onnx without weights"):
         export_network(replace(bundle, weights={}), Runtime.TORCHSCRIPT, FP32)
 
 

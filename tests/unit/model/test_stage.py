@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from serve_app.config import ModelConfig
+from serve_app.errors import StageFailed
 from serve_app.model import Bundle, load_bundle
 from serve_app.model.stage import Model
 from serve_app.pipeline import Pipeline
@@ -72,6 +73,18 @@ def test_the_network_never_runs_on_the_event_loop(bundle: Bundle, golden_batch: 
     asyncio.run(Watched(bundle).run(golden_batch))
     assert threads != [threading.main_thread()]
     assert threads[0].name.startswith("model")
+
+
+@pytest.mark.parametrize("runtime", [Runtime.TORCH, Runtime.ONNX])
+@pytest.mark.parametrize(
+    "cut", [(slice(0), slice(0)), (slice(3), slice(4)), (slice(4), slice(0)), (slice(0), slice(4))]
+)
+def test_a_batch_that_is_empty_or_torn_is_refused_and_the_process_lives(
+    bundle: Bundle, golden_batch: WindowBatch, runtime: Runtime, cut: tuple[slice, slice]
+) -> None:
+    torn = WindowBatch(golden_batch.digest, golden_batch.windows[cut[0]], golden_batch.asset_ids[cut[1]])
+    with pytest.raises(StageFailed, match=r"this model takes one or more of \(24, 23\) each"):
+        Model(bundle, ModelConfig(runtime=runtime)).forward(torn)
 
 
 class NotANumber(Model):

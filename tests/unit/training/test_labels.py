@@ -1,3 +1,5 @@
+from typing import Literal
+
 import numpy as np
 import pytest
 from pydantic import ValidationError
@@ -14,7 +16,7 @@ def bar_by_bar(bars: Bars, definition: LabelDefinition) -> FloatArray:
     labels = np.full(len(bars), np.nan)
     for t in range(len(bars) - definition.horizon_bars):
         labels[t] = 0.0
-        entry = bars.columns["open"][t + 1]
+        entry = bars.columns["close"][t] if definition.entry == "close" else bars.columns["open"][t + 1]
         for j in range(t + 1, t + 1 + definition.horizon_bars):
             if bars.columns["low"][j] <= entry * (1 - definition.stop_loss):
                 break
@@ -33,8 +35,11 @@ def three_bars(high: float, low: float) -> Bars:
 
 @pytest.mark.parametrize("horizon", [1, 8, 40])
 @pytest.mark.parametrize("barriers", [(0.02, 0.02), (0.05, 0.01)])
-def test_labels_are_those_of_a_walk_bar_by_bar(barriers: tuple[float, float], horizon: int) -> None:
-    bars, definition = random_bars(300, seed=4), LabelDefinition(*barriers, horizon)
+@pytest.mark.parametrize("entry", ["next_open", "close"])
+def test_labels_are_those_of_a_walk_bar_by_bar(
+    barriers: tuple[float, float], horizon: int, entry: Literal["next_open", "close"]
+) -> None:
+    bars, definition = random_bars(300, seed=4), LabelDefinition(*barriers, horizon, entry)
     labels = label(bars, definition)
     np.testing.assert_array_equal(labels, bar_by_bar(bars, definition))
     assert {0.0, 1.0} <= set(labels) or horizon == 1

@@ -218,7 +218,8 @@ def program(
             return buffer.getvalue()
         ends = {"input_names": ["features", "asset_ids"], "output_names": ["logits"], **names}
         free = {} if batch else {name: {0: "batch"} for name in [*ends["input_names"], *ends["output_names"]]}
-        torch.onnx.export(module, example, buffer, dynamo=False, dynamic_axes=free, opset_version=14, **ends)
+        target: Any = buffer  # the annotation forgets what the legacy exporter takes
+        torch.onnx.export(module, example, target, dynamo=False, dynamic_axes=free, opset_version=14, **ends)
     return buffer.getvalue()
 
 
@@ -246,8 +247,8 @@ def write_sources(folder: Path, module: nn.Module, model_form: str, fitted: Scal
         joblib.dump(fitted.content, folder / "scalers.joblib")
         sources = replace(sources, scaler=folder / "scalers.joblib")
     if map_form != "checkpoint":
-        content = {"metadata": {}, "symbol_to_id": SYMBOLS} if map_form == "nested" else SYMBOLS
-        sources = replace(sources, asset_map=write(folder / "asset_id_mapping.json", content))
+        mapping = {"metadata": {}, "symbol_to_id": SYMBOLS} if map_form == "nested" else SYMBOLS
+        sources = replace(sources, asset_map=write(folder / "asset_id_mapping.json", mapping))
     return sources
 
 

@@ -1,6 +1,7 @@
 """TorchScript and ONNX files that cannot be served are refused with the reason, and never touch a file."""
 
 import io
+import pickle
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,6 +25,7 @@ from tests.unit.model.foreign.files import (
     N_FEATURES,
     PROGRAMS,
     SYMBOLS,
+    Trap,
     network,
     program,
     scaling,
@@ -223,6 +225,18 @@ def test_a_program_that_runs_code_while_it_is_loaded_is_refused(classes: Any) ->
     hooked = rewritten(good, lambda text: text + "  def __setstate__(self, state: int) -> None:\n    return None\n")
     with pytest.raises(BundleError, match="runs code of its own while it is loaded"):
         load_script(hooked)
+
+
+@pytest.mark.parametrize("part", ["data.pkl", "constants.pkl"])
+def test_a_trap_in_the_pickled_parts_of_a_program_never_goes_off(classes: Any, tmp_path: Path, part: str) -> None:
+    good, marker = program(network(classes, "mlp"), "torchscript"), tmp_path / "it-ran"
+    trapped = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(good)) as old, zipfile.ZipFile(trapped, "w") as new:
+        for name in old.namelist():
+            new.writestr(name, pickle.dumps(Trap(marker), protocol=2) if name.endswith(part) else old.read(name))
+    with pytest.raises(BundleError, match="cannot be loaded"):
+        load_script(trapped.getvalue())
+    assert not marker.exists()
 
 
 def test_broken_programs_are_refused(sources: Sources, classes: Any) -> None:
