@@ -132,6 +132,7 @@ def test_every_command_block_works_in_a_fresh_clone(tmp_path: Path) -> None:
     said = "\n".join(printed)
     for expected in (
         '"model_version":"v1.0"',
+        '"model_version":"v2.0"',
         "12 golden cases reproduced",
         "my-model.yaml: fine",
         "so HOLD",

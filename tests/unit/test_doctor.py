@@ -51,7 +51,7 @@ def with_scaler(bundle: Bundle, folder: Path, **parameters: Mapping[str, float])
 @pytest.mark.parametrize("with_data", [False, True])
 def test_the_shipped_bundles_are_healthy(path: Path, with_data: bool, bars: dict[str, Bars]) -> None:
     diagnosis = examine(path, bars if with_data else None)
-    assert tuple(verdicts(diagnosis)) == ((*CHECKS[:4], "interval", *CHECKS[4:]) if with_data else CHECKS)
+    assert tuple(verdicts(diagnosis)) == ((*CHECKS[:3], "interval", *CHECKS[3:]) if with_data else CHECKS)
     assert {name: verdicts(diagnosis)[name] for name in OF_THE_BUNDLE} == dict.fromkeys(OF_THE_BUNDLE, "ok")
     assert diagnosis.verdict is not Verdict.FAIL
     n = 256 if with_data else 12
