@@ -4,7 +4,6 @@ Serve's own sections are held against Serve's schemas (which Serve does not do),
 both against each other. Run as a module it names every fault and exits with 1.
 """
 
-import ipaddress
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -17,7 +16,7 @@ from ray.serve.schema import ServeApplicationSchema, ServeDeploySchema
 
 from deployments.schema_check import faults as schema_faults
 from deployments.stages import MODEL, model_application
-from serve_app.config import AppConfig, Auth, ModelAppConfig, ModelConfig, Section, Topology, parse_section
+from serve_app.config import AppConfig, Auth, ModelAppConfig, ModelConfig, Section, Topology, is_loopback, parse_section
 from serve_app.errors import BundleError, ConfigError
 from serve_app.model import load_bundle
 from serve_app.model.predictors import chosen
@@ -69,18 +68,11 @@ def _deployments(application: ServeApplicationSchema, where: str) -> Iterator[st
 
 
 def _exposure(app: AppConfig, host: str) -> Iterator[str]:
-    if app.router.auth is Auth.NONE and not _is_loopback(host):
+    if app.router.auth is Auth.NONE and not is_loopback(host):
         yield (
             f"http_options.host is {host} and router.auth is none: anybody may ask; set the host to 127.0.0.1,"
             " or router.auth to api_keys"
         )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _bundles(app: AppConfig) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """Settings: strict, frozen, one section a stage. The same YAML file is a Ray Serve config; these are its `args`."""
 
+import ipaddress
 from enum import StrEnum
 from typing import Annotated, Any, TypeVar
 
@@ -154,6 +155,14 @@ class ModelAppConfig(Section):
     variant: VariantName
     bundle: str
     model: ModelConfig = ModelConfig()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether nobody but this machine can reach what listens on `host`."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _plain(error: ErrorDetails) -> str:

@@ -37,7 +37,8 @@ def histories_of(
 ) -> Histories:
     """Choose the symbols that the bundle knows and that have enough bars for one window and one bar after it.
 
-    With `symbols` exactly those. Raises FeaturesNeeded, UnknownSymbol, TooFewBars, or what is wrong with the first bad bar.
+    With `symbols` exactly those. Raises FeaturesNeeded, UnknownSymbol, TooFewBars, or what is wrong with the
+    first bad bar.
     """
     if not rules.feature_set.computed:
         raise FeaturesNeeded(

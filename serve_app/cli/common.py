@@ -20,13 +20,20 @@ BUNDLE = click.option("--bundle", "path", type=FOLDER, default=PRODUCTION, show_
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="As JSON.")
 
 
-def git_commit(folder: Path) -> str | None:
-    """Return the commit checked out at `folder`, with `-dirty` when files differ from it; None outside git."""
+def git(folder: Path, *arguments: str) -> str | None:
+    """Return what git says of the repository around a folder; None when it fails, or is not there."""
     import subprocess  # noqa: PLC0415
 
-    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
-    return found.stdout.strip() or None
+    try:
+        said = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False)  # noqa: S603, S607
+    except OSError:
+        return None
+    return said.stdout.strip() if said.returncode == 0 else None
+
+
+def git_commit(folder: Path) -> str | None:
+    """Return the commit checked out at `folder`, with `-dirty` when files differ from it; None without git."""
+    return git(folder, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*") or None
 
 
 def new_version(models_dir: Path, version: str) -> Path:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from serve_app.cli.common import AS_JSON, MODELS_DIR, PRODUCTION
+from serve_app.cli.common import AS_JSON, MODELS_DIR, PRODUCTION, git
 
 if TYPE_CHECKING:
     from serve_app.model.repository import Repository, Version
@@ -163,11 +163,4 @@ def _tell_if_interrupted(repository: "Repository") -> None:
 
 def _git_tags(folder: Path) -> set[str]:
     """Return the tags of models in the git repository around `folder`; none outside git."""
-    import subprocess  # noqa: PLC0415
-
-    command = ["git", "-C", str(folder), "tag", "--list", "model-v*"]
-    try:
-        found = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
-    except OSError:
-        return set()
-    return set(found.stdout.split())
+    return set((git(folder, "tag", "--list", "model-v*") or "").split())

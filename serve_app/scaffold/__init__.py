@@ -30,7 +30,7 @@ def create(parent: Path, name: str) -> list[Path]:
         folder.mkdir(exist_ok=True)
         if any(folder.iterdir()):
             raise CannotCreate(f"{folder} is there already and not empty; choose another name, or empty it first")
-        return [_write(folder / RENAMED.get(path, path), text) for path, text in _template(name).items()]
+        return [_write(folder / RENAMED.get(file, file), text) for file, text in _template(name).items()]
     except FileExistsError as error:
         raise CannotCreate(f"{folder} is there already and not a folder; choose another name") from error
     except OSError as error:

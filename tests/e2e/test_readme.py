@@ -83,6 +83,9 @@ class Reader:
 def reader(folder: Path) -> Iterator[Reader]:
     binaries = Path(sys.executable).parent
     short = tempfile.mkdtemp(prefix="sg-", dir="/tmp")  # for Ray's sockets, whose paths end at 107 bytes
+    # Where the environment is not the one that `make` would set up, the clone would install itself into it.
+    up_to_date = subprocess.run(["make", "--question", "setup", f"VENV={binaries.parent}"], cwd=ROOT, check=False)
+    assert up_to_date.returncode == 0, "the environment is older than requirements.lock or pyproject.toml: make setup"
     environment = {
         **os.environ,
         "HOME": str(folder),

@@ -138,9 +138,9 @@ def test_the_doctor_gives_a_verdict_per_line_and_features_on_demand(csv: Path) -
     result = run("doctor", str(PRODUCTION), "--data", str(csv), "--features")
     assert result.exit_code == 0, result.output
     lines = result.output.splitlines()
-    assert {line.split()[0] for line in lines[:9]} <= {"ok", "warn"}
-    assert lines[9].startswith("feature")
-    assert len(lines) == 9 + 1 + len(TECH23.features)
+    assert {line.split()[0] for line in lines[:10]} <= {"ok", "warn"}
+    assert lines[10].startswith("feature")
+    assert len(lines) == 10 + 1 + len(TECH23.features)
 
 
 def test_the_doctor_answers_programs_in_json() -> None:
