@@ -29,6 +29,7 @@
     - DigestMismatch               a stage was asked for a bundle that it does not hold
     - ParityError                  serving does not reproduce the golden cases
     - GateFailed                   an export decides otherwise than what it was exported from
+  + RegistryError                  registry: MLflow does not answer, or does not hold what was asked for
   + RepositoryError                repository: it cannot do what was asked; production is what it was
     - HistoryAltered               the history is not as it was written
 
@@ -211,6 +212,12 @@ class ParityError(BundleError):
 
 class GateFailed(BundleError):
     """An export decides otherwise than what it was exported from; the message names the worst cases."""
+
+
+class RegistryError(ServeAppError):
+    """MLflow does not answer, does not hold what was asked for, or holds something else than was published."""
+
+    code = "registry"
 
 
 class RepositoryError(ServeAppError):

@@ -12,6 +12,7 @@ SIZES: dict[str, tuple[int, int]] = {
     "lines that a move is killed at": (40, 1000),
     "rounds of promote and rollback with kill -9": (25, 200),
     "scaler and map forms": (6, 18),
+    "scaler and map forms from MLflow": (1, 18),
     "replayed windows of a gate": (250, 2000),
     "symbols of an assignment": (500, 500),
 }

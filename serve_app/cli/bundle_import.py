@@ -1,29 +1,40 @@
 """The command `bundle import`: training artefacts of elsewhere become a bundle."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from serve_app.cli.common import MODELS_DIR, bars_of, new_version
+from serve_app.cli.common import MODELS_DIR, TRACKING_URI, bars_of, new_version
 
 if TYPE_CHECKING:
     from serve_app.model import Bundle
+    from serve_app.model.mlflow_registry import RunFiles
     from serve_app.training.imported import ImportSettings
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 DATA_HELP = "Real bars for the golden cases: `bokeh`, or a CSV or Parquet file; of symbols that the model knows."
 SHARE = click.FloatRange(0, 1)
 ABOVE_ZERO = click.FloatRange(0, min_open=True)
+PARAMS: Mapping[str, Callable[[str], float]] = {
+    "lookback_window": int,
+    "signal_threshold": float,
+    "exit_threshold": float,
+    "max_holding_period": float,
+}
+"""Parameters of a run that stand for options which are not given."""
 
 
 @click.command("import")
-@click.option("--model", required=True, type=FILE, help="Whole module, checkpoint with it or its state, or state dict.")
+@click.option("--model", type=FILE, help="Module, checkpoint, state dict, TorchScript or ONNX; or give --from.")
+@click.option("--from", "uri", help="runs:/<id>/best_model, or models:/<name>@<alias>, of MLflow.")
+@TRACKING_URI
 @click.option("--scaler", type=FILE, help="joblib file or JSON {mean, scale} [default: in the checkpoint].")
 @click.option("--asset-map", type=FILE, help="JSON, nested or flat [default: in the checkpoint].")
 @click.option("--feature-list", type=FILE, help="JSON list, or one name a line [default: in the checkpoint].")
-@click.option("--version", required=True, help="Version of the new bundle, such as v2.0; one folder each.")
+@click.option("--version", help="Version of the new bundle, such as v2.0; a published bundle has its own.")
 @MODELS_DIR
 @click.option(
     "--trust-pickle", is_flag=True, help="Unpickle what must be: it RUNS the files' code, in a child process."
@@ -46,25 +57,83 @@ ABOVE_ZERO = click.FloatRange(0, min_open=True)
 @click.option("--stop-loss", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.02, show_default=True)
 @click.option("--label-entry", type=click.Choice(["close", "next_open"]), default="close", show_default=True)
 @click.option("--horizon", "horizon_bars", type=click.IntRange(1), default=8, show_default=True, help="Bars, likewise.")
-def import_(version: str, models_dir: Path, data: str, **options: Any) -> None:
-    """Turn a model that was trained elsewhere into a bundle.
+def import_(uri: str | None, tracking_uri: str | None, **options: Any) -> None:
+    """Turn a model that was trained elsewhere into a bundle, or fetch a bundle that was published.
 
     The weights decide what the network is; nothing is guessed. Pickles are refused without --trust-pickle.
     """
+    from tempfile import TemporaryDirectory  # noqa: PLC0415
+
+    if (uri is None) == (options["model"] is None):
+        raise click.UsageError("give either --model or --from")
+    if uri is None:
+        _import_files(options)
+        return
+    from serve_app.model.mlflow_registry import fetch  # noqa: PLC0415
+
+    with TemporaryDirectory(prefix="signalgraph-fetch-") as folder:
+        files = fetch(uri, Path(folder), tracking_uri)
+        if files.bundle is not None:
+            _keep(files.bundle, uri, options)
+        else:
+            _import_files(_with_run(options, files), files.run_id)
+
+
+def _import_files(options: dict[str, Any], run_id: str | None = None) -> None:
     from serve_app.model.foreign.convert import Reading, Sources, read_foreign  # noqa: PLC0415
     from serve_app.training.imported import import_bundle  # noqa: PLC0415
 
-    folder = new_version(models_dir, version)
+    if options["version"] is None:
+        raise click.UsageError("a model that was trained elsewhere needs a --version, such as v2.0")
+    folder = new_version(options["models_dir"], options["version"])
     foreign = read_foreign(Sources(**_fields(Sources, options)), Reading(**_fields(Reading, options)))
-    bundle = import_bundle(foreign, _settings(version, options), bars_of(data), data, folder)
-    _report(bundle)
+    settings = replace(_settings(options), mlflow_run_id=run_id)
+    _report(import_bundle(foreign, settings, bars_of(options["data"]), options["data"], folder))
+
+
+def _with_run(options: Mapping[str, Any], files: "RunFiles") -> dict[str, Any]:
+    """Fill in what the run knows and the command line does not say: files, and parameters."""
+    given = _given()
+    assert files.sources is not None  # noqa: S101  else it is a bundle
+    sources = {role: path for role, path in asdict(files.sources).items() if path and role not in given}
+    try:
+        params = {name: kind(files.params[name]) for name, kind in PARAMS.items() if name in files.params}
+    except ValueError as error:
+        raise click.ClickException(f"a parameter of run {files.run_id} is no number: {error}") from error
+    return {**options, **sources, **{name: value for name, value in params.items() if name not in given}}
+
+
+def _given() -> set[str]:
+    """What was typed in, and is no default."""
+    context = click.get_current_context()
+    typed = click.core.ParameterSource.COMMANDLINE
+    return {name for name in context.params if context.get_parameter_source(name) is typed}
+
+
+def _keep(folder: Path, uri: str, options: Mapping[str, Any]) -> None:
+    """Put a published bundle into the repository as it is."""
+    from serve_app.model import load_bundle  # noqa: PLC0415
+    from serve_app.model.repository import Repository  # noqa: PLC0415
+
+    superfluous = _given() - {"uri", "tracking_uri", "models_dir", "version"}
+    if superfluous:
+        raise click.UsageError(f"{uri} is a bundle, which never changes: leave out {', '.join(sorted(superfluous))}")
+    version = load_bundle(folder).version
+    if options["version"] not in {None, version}:
+        raise click.UsageError(f"{uri} is {version}, which is part of it; leave out --version {options['version']}")
+    new_version(options["models_dir"], version)
+    bundle = Repository(options["models_dir"]).add(folder)
+    click.echo(f"{options['models_dir'] / version}: {bundle.digest}")
+    click.echo(
+        f"{bundle.version} as it was published; {len(bundle.golden)} golden cases, runs on {', '.join(bundle.runtimes)}"
+    )
 
 
 def _fields(kind: Any, options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: options[name] for name in kind.__slots__ if name in options}
 
 
-def _settings(version: str, options: Mapping[str, Any]) -> "ImportSettings":
+def _settings(options: Mapping[str, Any]) -> "ImportSettings":
     from datetime import UTC, datetime  # noqa: PLC0415
 
     from serve_app.model import LabelDefinition  # noqa: PLC0415
@@ -83,7 +152,7 @@ def _settings(version: str, options: Mapping[str, Any]) -> "ImportSettings":
         horizon_bars=options["horizon_bars"],
         entry=options["label_entry"],
     )
-    return ImportSettings(version, datetime.now(UTC), thresholds, label, options["bar_interval_s"])
+    return ImportSettings(options["version"], datetime.now(UTC), thresholds, label, options["bar_interval_s"])
 
 
 def _report(bundle: "Bundle") -> None:

@@ -17,6 +17,10 @@ DATA_HELP = (
 FOLDER = click.Path(path_type=Path)
 MODELS_DIR = click.option("--models-dir", type=FOLDER, default=Path("models"), show_default=True)
 BUNDLE = click.option("--bundle", "path", type=FOLDER, default=PRODUCTION, show_default=True)
+TRACKING_URI = click.option(
+    "--tracking-uri", default=None, help="Of MLflow [default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db]."
+)
+EXPERIMENT = click.option("--experiment", default="signalgraph", show_default=True, help="Of MLflow.")
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="As JSON.")
 
 

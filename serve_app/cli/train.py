@@ -1,24 +1,30 @@
 """The command `train`."""
 
 import json
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from serve_app.cli.common import DATA_HELP, MODELS_DIR, bars_of, git_commit, new_version
+from serve_app.cli.common import (
+    DATA_HELP,
+    EXPERIMENT,
+    MODELS_DIR,
+    TRACKING_URI,
+    bars_of,
+    git_commit,
+    new_version,
+)
 
 if TYPE_CHECKING:
+    from serve_app.model import Bundle
+    from serve_app.model.mlflow_registry import TrackedRun
     from serve_app.training.build import Provenance
-
-
-def _provenance(version: str, data: str) -> "Provenance":
-    from datetime import UTC, datetime  # noqa: PLC0415
-
-    from serve_app.training.build import Provenance  # noqa: PLC0415
-    from serve_app.training.data import known_biases  # noqa: PLC0415
-
-    return Provenance(version, datetime.now(UTC), git_commit(Path.cwd()), data, known_biases(data))
+    from serve_app.training.train import TrainedModel, TrainSettings
+    from serve_app.types import Bars
 
 
 @click.command()
@@ -31,31 +37,88 @@ def _provenance(version: str, data: str) -> "Provenance":
 @click.option("--horizon", "horizon_bars", type=click.IntRange(1), help="Bars within which either must be reached.")
 @click.option("--epochs", type=click.IntRange(1), help="At most; training stops early.")
 @click.option("--seed", type=int, help="Same seed, data and machine: the same weights.")
+@click.option("--mlflow/--no-mlflow", "track", default=True, show_default=True, help="Log the run to MLflow.")
+@TRACKING_URI
+@EXPERIMENT
 def train(
-    version: str,
-    preset: str | None,
-    data: str,
-    models_dir: Path,
-    epochs: int | None,
-    seed: int | None,
-    **label: float | None,
+    version: str, data: str, models_dir: Path, track: bool, tracking_uri: str | None, experiment: str, **changes: Any
 ) -> None:
     """Train a model and write it as a bundle."""
+    folder = new_version(models_dir, version)
+    settings = _settings(version, **changes)
+    bars = bars_of(data)
+    with _tracked(track, version, tracking_uri, experiment) as run:
+        provenance = _provenance(version, data, None if run is None else run.run_id)
+        if run is not None:
+            run.params(_params(settings, bars, provenance))
+        trained, bundle = _train(settings, bars, provenance, folder)
+        if run is not None:
+            _log(run, trained, bundle)
+    click.echo(f"{folder}: {bundle.digest}")
+    click.echo(json.dumps(bundle.metadata["performance_metrics"], indent=2))
+    if run is not None:
+        click.echo(f"MLflow run {run.run_id} in {run.uri}", err=True)
+
+
+def _settings(
+    version: str, preset: str | None, epochs: int | None, seed: int | None, **label: float | None
+) -> "TrainSettings":
+    from serve_app.training.presets import PRESETS, adjusted  # noqa: PLC0415
+
+    return adjusted(preset or (version if version in PRESETS else "v1.0"), label, {"epochs": epochs, "seed": seed})
+
+
+def _tracked(
+    track: bool, version: str, tracking_uri: str | None, experiment: str
+) -> AbstractContextManager["TrackedRun | None"]:
+    if not track:
+        return nullcontext()
+    from serve_app.model.mlflow_registry import tracked_run  # noqa: PLC0415
+
+    return tracked_run(f"train {version}", tracking_uri, experiment)
+
+
+def _provenance(version: str, data: str, run_id: str | None) -> "Provenance":
+    from datetime import UTC, datetime  # noqa: PLC0415
+
+    from serve_app.training.build import Provenance  # noqa: PLC0415
+    from serve_app.training.data import known_biases  # noqa: PLC0415
+
+    return Provenance(version, datetime.now(UTC), git_commit(Path.cwd()), data, known_biases(data), run_id)
+
+
+def _train(
+    settings: "TrainSettings", bars: Mapping[str, "Bars"], provenance: "Provenance", folder: Path
+) -> tuple["TrainedModel", "Bundle"]:
     from rich.console import Console  # noqa: PLC0415
 
     from serve_app.training.build import build_bundle  # noqa: PLC0415
-    from serve_app.training.presets import PRESETS, adjusted  # noqa: PLC0415
     from serve_app.training.progress import progress_bar  # noqa: PLC0415
     from serve_app.training.train import train as train_model  # noqa: PLC0415
 
-    folder = new_version(models_dir, version)
-    settings = adjusted(preset or (version if version in PRESETS else "v1.0"), label, {"epochs": epochs, "seed": seed})
     console = Console(stderr=True)
-    bars = bars_of(data)
     with progress_bar(f"training {settings.architecture}", console) as progress:
         trained = train_model(settings, bars, progress)
-    bundle = build_bundle(trained, bars, _provenance(version, data), folder)
     for symbol, reason in trained.left_out.items():
         console.print(f"left out {symbol}: {reason}")
-    click.echo(f"{folder}: {bundle.digest}")
-    click.echo(json.dumps(bundle.metadata["performance_metrics"], indent=2))
+    return trained, build_bundle(trained, bars, provenance, folder)
+
+
+def _params(settings: "TrainSettings", bars: Mapping[str, "Bars"], provenance: "Provenance") -> dict[str, Any]:
+    from serve_app.training.build import data_version  # noqa: PLC0415
+
+    return {
+        **asdict(settings),
+        "label": asdict(settings.label),
+        "model_version": provenance.version,
+        "git_commit": provenance.git_commit,
+        "data": provenance.data_source,
+        "data_version": data_version(bars),
+    }
+
+
+def _log(run: "TrackedRun", trained: "TrainedModel", bundle: "Bundle") -> None:
+    for epoch in trained.report.history:
+        run.metrics({"train_loss": epoch.train_loss, "validation_loss": epoch.validation_loss}, step=epoch.epoch)
+    run.metrics({**trained.metrics, "threshold": trained.threshold, "best_epoch": trained.report.best_epoch})
+    run.bundle(bundle.path, bundle.digest)

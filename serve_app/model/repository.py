@@ -10,15 +10,16 @@
 """
 
 import re
+import shutil
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from serve_app.errors import BundleError, RepositoryError, ServeAppError
-from serve_app.model.atomic import append, locked, replace_link, truncate
+from serve_app.model.atomic import append, locked, new_folder, replace_link, truncate
 from serve_app.model.bundle import Bundle, load_bundle
 from serve_app.model.history import Entry, Move, Served, line_of, read_entries, sealed, sha256, walk_of, whole_lines
 
@@ -75,6 +76,19 @@ class Repository:
         if last is None or last.version == last.previous_version or self.production() != last.previous_version:
             return None
         return last
+
+    def add(self, folder: Path) -> Bundle:
+        """Copy a bundle from elsewhere, byte by byte, to where its version belongs, and return it as verified there.
+
+        Raises BundleNotFound or BundleCorrupt, or FileExistsError when the version is there already.
+        """
+        bundle = load_bundle(folder)
+        target = self.folder / bundle.version
+        with new_folder(target) as made:
+            for path in bundle.path.iterdir():
+                shutil.copyfile(path, made / path.name)
+            copied = load_bundle(made)
+        return replace(copied, path=target.resolve())
 
     def promote(self, version: str, *, who: str, why: str, now: datetime) -> Entry:
         """Verify a version, record its promotion, and move the link to it.

@@ -36,6 +36,10 @@ class Preprocess:
             features[batch.has_bars] = computed
         return fill_forward(features)
 
-    async def run(self, batch: RowBatch) -> WindowBatch:
+    def windows(self, batch: RowBatch) -> WindowBatch:
         """Turn B rows into windows (B, L, F)."""
         return WindowBatch(batch.digest, self.scaler.transform(self.features(batch)), batch.asset_ids)
+
+    async def run(self, batch: RowBatch) -> WindowBatch:
+        """Do what `windows` does."""
+        return self.windows(batch)

@@ -29,6 +29,7 @@ class Provenance:
     git_commit: str | None
     data_source: str
     known_biases: Sequence[str]
+    mlflow_run_id: str | None = None
 
 
 def data_version(bars_by_symbol: Mapping[str, Bars]) -> str:
@@ -69,7 +70,7 @@ def _metadata(trained: TrainedModel, provenance: Provenance, version_of_data: st
     return {
         "model_version": provenance.version,
         "training_date": provenance.trained_at.isoformat(),
-        "mlflow_run_id": None,
+        "mlflow_run_id": provenance.mlflow_run_id,
         "git_commit": provenance.git_commit,
         "git_tag": tag_of(provenance.version),
         "training_data_source": provenance.data_source,

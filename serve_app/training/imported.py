@@ -50,6 +50,8 @@ class ImportSettings:
     thresholds: Thresholds
     label: LabelDefinition
     bar_interval_s: float
+    mlflow_run_id: str | None = None
+    """Of the run that the files came from."""
 
 
 def unbuilt_bundle(foreign: ForeignModel, settings: ImportSettings, folder: Path) -> Bundle:
@@ -201,7 +203,7 @@ def _metadata(foreign: ForeignModel, settings: ImportSettings, feature_set: Feat
     return {
         "model_version": settings.version,
         "training_date": None,
-        "mlflow_run_id": None,
+        "mlflow_run_id": settings.mlflow_run_id,
         "git_commit": None,
         "git_tag": tag_of(settings.version),
         "training_data_version": None,

@@ -1,5 +1,6 @@
 """Models as training code elsewhere leaves them behind, in every form of their files."""
 
+import asyncio
 import io
 import json
 import os
@@ -13,15 +14,18 @@ from typing import Any
 import joblib
 import numpy as np
 import psutil
+import pytest
 import torch
 from sklearn.preprocessing import RobustScaler, StandardScaler
 from torch import Tensor, nn
 
-from serve_app.model import LabelDefinition
+from serve_app.config import ModelConfig
+from serve_app.model import Bundle, LabelDefinition
 from serve_app.model.foreign.convert import Reading, Sources
+from serve_app.pipeline import Pipeline, local_stages
 from serve_app.preprocess import TECH23
 from serve_app.training.imported import ImportSettings
-from serve_app.types import Bars, FloatArray, Thresholds
+from serve_app.types import Bars, FeatureRows, FloatArray, SignalRequest, Thresholds
 from tests.factories import features_of
 
 N_FEATURES, LOOKBACK = 23, 24
@@ -125,6 +129,8 @@ WITHOUT_EXTRAS = ("module", "bare", *PROGRAMS)
 MODEL_FORMS = (*WITHOUT_EXTRAS, "dict model", *(f"model_state_dict {prefix}".strip() for prefix in PREFIXES))
 SCALER_FORMS = ("bare", "global", "per feature", "robust", "json", "checkpoint")
 MAP_FORMS = ("nested", "flat", "checkpoint")
+PAIRS = [pair for shift in range(3) for i, s in enumerate(SCALER_FORMS) for pair in [(s, MAP_FORMS[(i + shift) % 3])]]
+"""Scaler form and mapping form; the first six have every scaler form and every mapping form."""
 
 
 def network(classes: Any, architecture: str, **sizes: Any) -> nn.Module:
@@ -275,3 +281,23 @@ class Endless:
 def is_gone(pid: int) -> bool:
     """Whether a process has ended."""
     return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def served(bundle: Bundle, symbol: str, features: FloatArray) -> float:
+    """The probability of an imported bundle, through the stages that serve."""
+    pipeline = Pipeline(bundle, local_stages(bundle, ModelConfig()))
+    row = pipeline.row(SignalRequest(symbol, FeatureRows(TECH23.features, features)))
+    [outcome] = asyncio.run(pipeline.run([row]))
+    assert outcome.probability is not None
+    return outcome.probability
+
+
+def assert_same(bundle: Bundle, module: nn.Module, fitted: Scaling, bars: Bars | None = None) -> None:
+    rng = np.random.default_rng(11)
+    answers = set()
+    for i, symbol in enumerate(SYMBOLS):
+        features = unscaled(rng, LOOKBACK) if bars is None else features_of(bars.until(900 + 500 * i)).values
+        expected = original(module, fitted, symbol, features)
+        assert served(bundle, symbol, features) == pytest.approx(expected, abs=1e-6)
+        answers.add(round(expected, 3))
+    assert len(answers) > 1  # a network that always says the same would prove nothing

@@ -9,61 +9,31 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from serve_app.config import ModelConfig
-from serve_app.model import Bundle, load_bundle
+from serve_app.model import load_bundle
 from serve_app.model.foreign.convert import Reading, read_foreign
 from serve_app.parity import check_golden
 from serve_app.pipeline import Pipeline, local_stages
 from serve_app.preprocess import TECH23
 from serve_app.training.imported import golden_notes, import_bundle, unbuilt_bundle
-from serve_app.types import Bars, FeatureRows, FloatArray, HoldingUnit, SignalRequest, Thresholds
-from tests.factories import features_of
+from serve_app.types import Bars, HoldingUnit, Thresholds
 from tests.sizes import size
 from tests.unit.model.foreign.files import (
     CLASS_OF,
-    LOOKBACK,
-    MAP_FORMS,
     MODEL_FORMS,
+    PAIRS,
     PROGRAMS,
-    SCALER_FORMS,
     SETTINGS,
-    SYMBOLS,
     TRUST,
     WITHOUT_EXTRAS,
-    Scaling,
+    assert_same,
     network,
-    original,
     saved,
     scaling,
-    unscaled,
     write,
     write_sources,
 )
-
-PAIRS = [pair for shift in range(3) for i, s in enumerate(SCALER_FORMS) for pair in [(s, MAP_FORMS[(i + shift) % 3])]]
-"""Scaler form and mapping form; the first six have every scaler form and every mapping form."""
-
-
-def served(bundle: Bundle, symbol: str, features: FloatArray) -> float:
-    """The probability of an imported bundle, through the stages that serve."""
-    pipeline = Pipeline(bundle, local_stages(bundle, ModelConfig()))
-    row = pipeline.row(SignalRequest(symbol, FeatureRows(TECH23.features, features)))
-    [outcome] = asyncio.run(pipeline.run([row]))
-    assert outcome.probability is not None
-    return outcome.probability
-
-
-def assert_same(bundle: Bundle, module: nn.Module, fitted: Scaling, bars: Bars | None = None) -> None:
-    rng = np.random.default_rng(11)
-    answers = set()
-    for i, symbol in enumerate(SYMBOLS):
-        features = unscaled(rng, LOOKBACK) if bars is None else features_of(bars.until(900 + 500 * i)).values
-        expected = original(module, fitted, symbol, features)
-        assert served(bundle, symbol, features) == pytest.approx(expected, abs=1e-6)
-        answers.add(round(expected, 3))
-    assert len(answers) > 1  # a network that always says the same would prove nothing
 
 
 @pytest.mark.usefixtures("here")

@@ -1,0 +1,107 @@
+"""Which tracking store, and how it is spoken to: quietly, with credentials from the environment only."""
+
+import contextlib
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from serve_app.errors import RegistryError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+DEFAULT_STORE = "sqlite:///mlflow.db"
+"""In the current folder, where `mlflow ui` looks too. Artefacts lie beside it, in `mlruns`."""
+TRACKING_URI = "MLFLOW_TRACKING_URI"
+CREDENTIALS = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+_SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    # A server that does not answer is said to within seconds, not after minutes.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+}
+_LOGGERS = ("mlflow", "alembic")
+
+
+def store_uri(given: str | None) -> str:
+    """Return the tracking URI: the one given, the environment's, or the local default.
+
+    Raises RegistryError for one with a password in it, which would end up in histories and logs.
+    """
+    uri = given or os.environ.get(TRACKING_URI) or DEFAULT_STORE
+    parts = urlsplit(uri)
+    if parts.password is not None and parts.scheme in {"http", "https"}:
+        raise RegistryError(
+            f"the tracking URI of {parts.hostname} has a password in it; take it out, change it, and set {CREDENTIALS}"
+        )
+    return uri
+
+
+@contextlib.contextmanager
+def connected(uri: str) -> Iterator["MlflowClient"]:
+    """Give a client of a store. Inside the block mlflow speaks to that store, and says nothing of its own.
+
+    Raises RegistryError for whatever mlflow raises.
+    """
+    with _environment(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import mlflow  # noqa: PLC0415
+        from mlflow.exceptions import MlflowException  # noqa: PLC0415
+        from requests.exceptions import RequestException  # noqa: PLC0415
+        from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
+
+        before = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
+        mlflow.set_tracking_uri(uri)
+        mlflow.set_registry_uri(uri)
+        try:
+            with _silent():
+                yield mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
+        except (MlflowException, RequestException, SQLAlchemyError, OSError) as error:
+            raise RegistryError(f"MLflow at {uri}: {_said(error)}") from error
+        finally:
+            mlflow.set_tracking_uri(before[0])
+            mlflow.set_registry_uri(before[1])
+
+
+def experiment_id(client: "MlflowClient", name: str) -> str:
+    """Return the id of an experiment, which is made if it is not there."""
+    found = client.get_experiment_by_name(name)
+    return found.experiment_id if found is not None else client.create_experiment(name)
+
+
+def _said(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+@contextlib.contextmanager
+def _environment() -> Iterator[None]:
+    added = {name: value for name, value in _SETTINGS.items() if name not in os.environ}
+    os.environ |= added
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with (
+            Path(os.devnull).open("w") as nothing,
+            contextlib.redirect_stdout(nothing),
+            contextlib.redirect_stderr(nothing),
+        ):
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
