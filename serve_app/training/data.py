@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -39,7 +40,7 @@ def load_bars(source: str | Path) -> dict[str, Bars]:
         raise MissingColumns(f"{source} lacks {', '.join(missing)}; it has {', '.join(map(str, frame.columns))}")
     if frame[SYMBOL].isna().any():
         raise WrongType(f"column {SYMBOL!r} of {source} is empty in row {int(frame[SYMBOL].isna().argmax())}")
-    timestamps = _timestamps(frame[TIMESTAMP])
+    timestamps = utc_times(frame[TIMESTAMP])
     columns = {str(name): _numbers(frame[name]) for name in frame.columns if name not in {TIMESTAMP, SYMBOL}}
     symbols = frame[SYMBOL].astype(str).to_numpy()
     bars = {}
@@ -68,7 +69,8 @@ def _read(path: Path) -> pd.DataFrame:
     return reader(path)
 
 
-def _timestamps(column: "pd.Series[str]") -> TimeArray:
+def utc_times(column: "pd.Series[Any]") -> TimeArray:
+    """Return times (N,) in UTC; those without a zone are taken as UTC. Raises WrongType."""
     if pd.api.types.is_numeric_dtype(column):
         raise WrongType(f"column {TIMESTAMP!r} holds numbers of unknown unit; write ISO 8601, 2024-05-01T14:30:00Z")
     try:

@@ -22,14 +22,14 @@ from tests.waiting import wait_for
 URL, PORT = "http://127.0.0.1:8000", 8000
 SERVES = ("make demo", "signalgraph up", "serve run")
 """Commands that go on until they are stopped."""
-NEEDS_A_CLUSTER = "<!-- needs a cluster -->\n"
-BLOCK = re.compile(rf"({re.escape(NEEDS_A_CLUSTER)})?```(bash|python)\n(.*?)```", re.DOTALL)
+NEEDS_MORE = re.escape("<!-- needs a ") + "(?:cluster|run of your own)" + re.escape(" -->\n")
+BLOCK = re.compile(rf"({NEEDS_MORE})?```(bash|python)\n(.*?)```", re.DOTALL)
 
 
 def blocks() -> list[tuple[str, str]]:
-    """Language and content of each block, but for those that need a cluster."""
+    """Language and content of each block, but for those that need what no test has."""
     found = BLOCK.findall((ROOT / "README.md").read_text())
-    return [(language, content) for cluster, language, content in found if not cluster]
+    return [(language, content) for needs, language, content in found if not needs]
 
 
 @dataclass

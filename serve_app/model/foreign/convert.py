@@ -69,6 +69,9 @@ class Reading:
     """None: an mlp's own, else the checkpoint's `lookback_window`, else 24."""
     use_pooling: bool | None = None
     """Whether a cnn_lstm pools; None: as the whole module or the checkpoint's configuration says."""
+    feature_list: tuple[str, ...] | None = None
+    asset_map: Mapping[str, int] | None = None
+    """Both in place of a file."""
     isolated: bool = True
     """False: read, and with trust unpickle, in this process, where the classes of a whole module may live."""
 
@@ -120,11 +123,9 @@ def read_foreign(sources: Sources, reading: Reading) -> ForeignModel:
     runtime = runtime_of(sources.model, contents["model"])
     program = None if runtime is Runtime.TORCH else contents["model"]
     artefacts, weights = _artefacts(None if program else contents["model"], contents.get("scaler"), reading)
-    feature_list = read_feature_list(
-        parse_feature_list(contents["feature_list"]) if "feature_list" in contents else in_config(artefacts.config)
-    )
+    feature_list = read_feature_list(_listed(contents, artefacts, reading))
     numbers = _scaler_numbers(contents.get("scaler"), artefacts)
-    given_map = parse_json(contents["asset_map"], "the asset map") if "asset_map" in contents else artefacts.asset_map
+    given_map = _given_map(contents, artefacts, reading)
     if program is None:
         network = _rebuilt(artefacts, weights, len(feature_list), given_map, reading)
     else:
@@ -146,6 +147,18 @@ def read_foreign(sources: Sources, reading: Reading) -> ForeignModel:
         ),
         differences=(*artefacts.notes, *network.differences, *name_differences(numbers, feature_list)),
     )
+
+
+def _listed(contents: Mapping[str, bytes], artefacts: Artefacts, reading: Reading) -> Any:
+    if reading.feature_list is not None:
+        return reading.feature_list
+    return parse_feature_list(contents["feature_list"]) if "feature_list" in contents else in_config(artefacts.config)
+
+
+def _given_map(contents: Mapping[str, bytes], artefacts: Artefacts, reading: Reading) -> JsonValue:
+    if reading.asset_map is not None:
+        return dict(reading.asset_map)
+    return parse_json(contents["asset_map"], "the asset map") if "asset_map" in contents else artefacts.asset_map
 
 
 def _rebuilt(

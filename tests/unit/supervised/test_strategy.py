@@ -1,0 +1,360 @@
+"""The interface of older code gives what it gave where that was right, and fails closed where it was not."""
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from serve_app.errors import (
+    BundleError,
+    ConfigError,
+    InvalidPosition,
+    MissingColumns,
+    StageFailed,
+    TooFewBars,
+    TooManyMissing,
+    UnknownSymbol,
+    WrongType,
+)
+from serve_app.model import Bundle, load_bundle
+from serve_app.model.mlflow_registry import publish_bundle
+from serve_app.model.mlflow_registry.store import connected, experiment_id
+from serve_app.pipeline import Pipeline
+from serve_app.supervised import MissingFile, MissingSetting, SupervisedNNStrategy
+from serve_app.types import Bars, SignalRequest
+from tests.factories import PRODUCTION, features_of, window
+from tests.unit.model.foreign.files import CLASS_OF, LOOKBACK, network, original, scaling, unscaled, write
+from tests.unit.supervised.conftest import Configure, bars_frame, frame_of
+
+FORMS = ("module", "dict model", "bare", "model_state_dict", "model_state_dict _orig_mod.", "torchscript", "onnx")
+
+
+@pytest.fixture(scope="module")
+def features() -> pd.DataFrame:
+    return frame_of(unscaled(np.random.default_rng(2), LOOKBACK + 6))
+
+
+@pytest.fixture
+def strategy(classes: Any, configure: Configure) -> SupervisedNNStrategy:
+    return SupervisedNNStrategy(configure(network(classes, "lstm_attention"), "module", scaling("global")))
+
+
+@pytest.fixture(scope="module")
+def served() -> SupervisedNNStrategy:
+    return SupervisedNNStrategy({"bundle": str(PRODUCTION)})
+
+
+def rows(frame: pd.DataFrame, **columns: Any) -> pd.DataFrame:
+    return frame.assign(**columns)
+
+
+# What it computes.
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("architecture", CLASS_OF)
+def test_every_form_gives_the_probability_of_the_original(
+    classes: Any, configure: Configure, features: pd.DataFrame, architecture: str, form: str
+) -> None:
+    module, fitted = network(classes, architecture), scaling("global")
+    config = configure(module, form, fitted)
+    if architecture == "cnn_lstm" and form == "bare":
+        with pytest.raises(ConfigError, match="do not show whether it pools"):
+            SupervisedNNStrategy(config)
+        return
+    strategy = SupervisedNNStrategy(config)
+    window_tensor, asset_id = strategy.prepare_input_sequence(features, "MSFT")
+    assert window_tensor is not None
+    assert (window_tensor.shape, window_tensor.dtype) == ((1, LOOKBACK, 23), torch.float32)
+    assert asset_id is not None
+    assert (asset_id.shape, asset_id.dtype, asset_id.tolist()) == ((1,), torch.int64, [4])
+    expected = original(module, fitted, "MSFT", features.to_numpy()[-LOOKBACK:])
+    assert strategy.get_model_prediction(window_tensor, asset_id) == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_frame_of_bars_on_a_bundle_gives_what_serving_gives(
+    served: SupervisedNNStrategy, pipeline: Pipeline, bars: dict[str, Bars]
+) -> None:
+    history = window(bars["IBM"])
+    [expected] = asyncio.run(pipeline.run([pipeline.row(SignalRequest("IBM", history))]))
+    by_index = bars_frame(history).set_index("timestamp")
+    by_index.index = pd.DatetimeIndex(by_index.index)
+    for frame in (bars_frame(history), by_index, frame_of(features_of(history).values)):
+        windows, ids = served.prepare_input_sequence(frame, "IBM")
+        assert windows is not None
+        assert served.get_model_prediction(windows, ids) == expected.probability
+
+
+def test_the_feature_list_decides_the_order_and_other_columns_are_not_looked_at(
+    strategy: SupervisedNNStrategy, features: pd.DataFrame
+) -> None:
+    shuffled = rows(features[features.columns[::-1]], note="text")
+    expected, _ = strategy.prepare_input_sequence(features, "IBM")
+    got, _ = strategy.prepare_input_sequence(shuffled, "IBM")
+    assert expected is not None
+    assert got is not None
+    assert torch.equal(got, expected)
+
+
+def test_a_window_in_another_layout_is_computed_alike(strategy: SupervisedNNStrategy, features: pd.DataFrame) -> None:
+    windows, ids = strategy.prepare_input_sequence(features, "IBM")
+    assert windows is not None
+    fortran = torch.from_numpy(np.asfortranarray(windows.numpy()))
+    assert strategy.get_model_prediction(fortran, ids) == strategy.get_model_prediction(windows, ids)
+
+
+def test_thresholds_come_from_the_bundle_and_the_configuration_wins(bundle: Bundle) -> None:
+    own = bundle.config.strategy.signal_threshold
+    assert SupervisedNNStrategy({"bundle": str(PRODUCTION)}).generate_trade_action(own, "FLAT") == "BUY"
+    higher = SupervisedNNStrategy({"bundle": str(PRODUCTION), "signal_threshold": 0.9})
+    assert higher.generate_trade_action(own, "FLAT") == "HOLD"
+    with pytest.raises(ConfigError, match="the bundle holds for 8 bars; leave out max_holding_period_hours"):
+        SupervisedNNStrategy({"bundle": str(PRODUCTION), "max_holding_period_hours": 4})
+
+
+# Actions.
+
+
+@pytest.mark.parametrize(
+    ("probability", "status", "hours", "action"),
+    [
+        (0.7, "FLAT", 0, "BUY"),
+        (0.699999, "FLAT", 99, "HOLD"),
+        (0.1, "FLAT", 0, "HOLD"),
+        (0.9, "LONG", 7.99, "HOLD"),
+        (0.9, "LONG", 8, "SELL"),
+        (0.4, "LONG", 0, "SELL"),
+        (0.400001, "LONG", 0, "HOLD"),
+        (0.9, "SHORT", 99, "HOLD"),
+        (0.9, "", 99, "HOLD"),
+        (0.9, None, 99, "HOLD"),
+        (0.9, "flat", 0, "HOLD"),
+    ],
+)
+def test_actions_are_those_of_the_rules(
+    probability: float, status: Any, hours: float, action: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    strategy = SupervisedNNStrategy({"exit_threshold": 0.4})
+    assert strategy.generate_trade_action(probability, status, hours) == action
+    assert ("is neither FLAT nor LONG" in caplog.text) is (status not in {"FLAT", "LONG"})
+
+
+@pytest.mark.parametrize("probability", [1.5, -0.1, np.nan, np.inf, None, "0.9", True])
+def test_what_is_no_probability_is_never_acted_on(probability: Any) -> None:
+    with pytest.raises(StageFailed, match="is no probability"):
+        SupervisedNNStrategy({}).generate_trade_action(probability, "FLAT")
+
+
+@pytest.mark.parametrize("hours", [-1, np.nan, np.inf, None, "9"])
+def test_what_is_no_time_is_refused(hours: Any) -> None:
+    with pytest.raises(InvalidPosition, match="time_in_position_hours"):
+        SupervisedNNStrategy({}).generate_trade_action(0.5, "LONG", hours)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"signal_threshold": None},
+        {"signal_threshold": 1.2},
+        {"exit_threshold": -0.1},
+        {"max_holding_period_hours": 0},
+        {"signal_threshold": "high"},
+    ],
+)
+def test_a_threshold_that_is_none_is_refused_when_it_is_set(config: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="the configuration cannot be used"):
+        SupervisedNNStrategy(config)
+
+
+# Loading.
+
+
+def test_without_files_nothing_is_loaded_and_nothing_decided(features: pd.DataFrame) -> None:
+    strategy = SupervisedNNStrategy({})
+    assert (strategy.model, strategy.scaler, strategy.asset_id_map) == (None, None, None)
+    assert strategy.prepare_input_sequence(features, "IBM") == (None, None)
+    assert "call load_dependencies" in str(strategy.latest_refusal)
+    assert strategy.on_bar_data({"symbol": "IBM"}, features, {}) == "HOLD"
+    with pytest.raises(StageFailed, match="no model is loaded"):
+        strategy.get_model_prediction(torch.zeros(1, 24, 23), torch.tensor([0]))
+
+
+@pytest.mark.parametrize("key", ["model_path", "scaler_path"])
+def test_a_path_that_is_not_given_or_leads_nowhere_is_named(classes: Any, configure: Configure, key: str) -> None:
+    config = configure(network(classes, "mlp"), "module", scaling("global"))
+    strategy = SupervisedNNStrategy({**config, key: None})
+    with pytest.raises(ValueError, match=f"{key} must be specified in config") as refused:
+        strategy.load_dependencies()
+    assert isinstance(refused.value, MissingSetting)
+    with pytest.raises(FileNotFoundError, match="file not found: /nowhere") as missing:
+        SupervisedNNStrategy({**config, key: "/nowhere"})
+    assert isinstance(missing.value, MissingFile)
+
+
+def test_a_map_that_is_not_there_is_no_warning(classes: Any, configure: Configure) -> None:
+    config = configure(network(classes, "mlp"), "module", scaling("global"))
+    with pytest.raises(FileNotFoundError, match="Asset map file not found"):
+        SupervisedNNStrategy({**config, "asset_id_map_path": "/nowhere"})
+    with pytest.raises(BundleError, match="there is no asset map"):
+        SupervisedNNStrategy({**config, "asset_id_map_path": None})
+
+
+def test_a_pickle_needs_trust_and_is_then_read_in_this_process(classes: Any, configure: Configure) -> None:
+    config = configure(network(classes, "mlp"), "module", scaling("global"))
+    for trust in (False, None, "yes", 1):
+        with pytest.raises(BundleError, match=r'config\["trust_pickle"\] = True: it then runs, in this process'):
+            SupervisedNNStrategy({**config, "trust_pickle": trust})
+    assert SupervisedNNStrategy(config).asset_id_map is not None  # the class lives in this process only
+
+
+def test_files_that_do_not_belong_together_are_refused(classes: Any, configure: Configure) -> None:
+    config = configure(network(classes, "gru_attention"), "module", scaling("global"))
+    with pytest.raises(BundleError, match="the model takes 23 features, the feature list names 22"):
+        SupervisedNNStrategy({**config, "feature_list": config["feature_list"][:-1]})
+    with pytest.raises(ConfigError, match="lookback_window is 0"):
+        SupervisedNNStrategy({**config, "lookback_window": 0})
+    two = configure(network(classes, "gru_attention", outputs=2), "module", scaling("global"))
+    with pytest.raises(BundleError, match="a head of unknown meaning"):
+        SupervisedNNStrategy(two)
+
+
+# Failing closed.
+
+
+@pytest.mark.parametrize(
+    ("spoil", "symbol", "error"),
+    [
+        (lambda f: f, "TSLA", UnknownSymbol),
+        (lambda f: f, None, UnknownSymbol),
+        (lambda f: f, "", UnknownSymbol),
+        (lambda f: f.tail(LOOKBACK - 1), "IBM", TooFewBars),
+        (lambda f: f.drop(columns="OBV"), "IBM", MissingColumns),
+        (lambda f: rows(f, OBV=np.nan, volume=np.nan, vwap=np.nan), "IBM", TooManyMissing),
+        (lambda f: rows(f, OBV=[*[np.nan] * (len(f) - 1), 1.0]), "IBM", TooManyMissing),
+        (lambda f: rows(f, OBV="many"), "IBM", WrongType),
+    ],
+    ids=["unknown symbol", "no symbol", "empty symbol", "too few", "column", "NaN", "first row", "text"],
+)
+def test_data_that_cannot_be_used_gives_nothing_and_says_why(
+    strategy: SupervisedNNStrategy, features: pd.DataFrame, spoil: Any, symbol: Any, error: type[Exception]
+) -> None:
+    frame = spoil(features)
+    assert strategy.prepare_input_sequence(frame, symbol) == (None, None)
+    assert isinstance(strategy.latest_refusal, error)
+    flat, long = {"position_type": "FLAT"}, {"position_type": "LONG", "time_in_position_hours": 8}
+    assert strategy.on_bar_data({"symbol": symbol}, frame, flat) == "HOLD"
+    assert strategy.on_bar_data({"symbol": symbol}, frame, long) == "SELL"  # the exit needs no data
+    assert strategy.latest_prediction_probabilities is None
+
+
+def test_gaps_are_filled_from_earlier_rows_only(strategy: SupervisedNNStrategy, features: pd.DataFrame) -> None:
+    gap = features.copy()
+    gap.loc[gap.index[-3], "RSI_14"] = np.nan
+    filled = features.copy()
+    filled.loc[filled.index[-3], "RSI_14"] = features["RSI_14"].iloc[-4]
+    (got, _), (expected, _) = (strategy.prepare_input_sequence(frame, "IBM") for frame in (gap, filled))
+    assert got is not None
+    assert expected is not None
+    assert torch.equal(got, expected)
+
+
+@pytest.mark.parametrize(
+    ("window_tensor", "ids", "reason"),
+    [
+        (torch.zeros(1, 24, 22), torch.tensor([0]), "windows of shape"),
+        (torch.zeros(1, 23, 23), torch.tensor([0]), "windows of shape"),
+        (torch.zeros(2, 24, 23), torch.tensor([0, 1]), "2 asset ids"),
+        (torch.zeros(2, 24, 23), torch.tensor([0]), "windows of shape"),
+        (torch.full((1, 24, 23), float("nan")), torch.tensor([0]), "is no probability"),
+        (torch.zeros(1, 24, 23), torch.tensor([99]), "the model did not answer"),
+        (torch.zeros(1, 24, 23), None, "needs an asset id"),
+    ],
+)
+def test_a_prediction_that_fails_is_an_error_and_never_a_number(
+    strategy: SupervisedNNStrategy, window_tensor: torch.Tensor, ids: torch.Tensor | None, reason: str
+) -> None:
+    with pytest.raises(StageFailed, match=reason):
+        strategy.get_model_prediction(window_tensor, ids)
+
+
+def test_a_model_that_fails_never_buys_whatever_the_threshold(
+    classes: Any, configure: Configure, features: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configure(network(classes, "mlp"), "module", scaling("global"), signal_threshold=0.0)
+    strategy = SupervisedNNStrategy(config)
+    assert strategy.on_bar_data({"symbol": "IBM"}, features, {}) == "BUY"
+
+    def broken(*_: Any) -> None:
+        raise RuntimeError("the GPU is gone")
+
+    monkeypatch.setattr(type(strategy.model), "predict", broken)
+    assert strategy.on_bar_data({"symbol": "IBM"}, features, {}) == "HOLD"
+    long = {"position_type": "LONG", "time_in_position_hours": 8}
+    assert strategy.on_bar_data({"symbol": "IBM"}, features, long) == "SELL"
+
+
+def test_a_bar_is_decided_on_and_what_was_seen_is_kept(
+    strategy: SupervisedNNStrategy, features: pd.DataFrame, caplog: pytest.LogCaptureFixture
+) -> None:
+    action = strategy.on_bar_data({"symbol": "IBM", "true_label": 1}, features, {"position_type": "FLAT"})
+    windows, ids = strategy.prepare_input_sequence(features, "IBM")
+    assert windows is not None
+    probability = strategy.get_model_prediction(windows, ids)
+    assert action == ("BUY" if probability >= 0.7 else "HOLD")
+    assert (strategy.latest_prediction_probabilities, strategy.latest_true_label) == (probability, 1)
+    with caplog.at_level(logging.WARNING):
+        assert strategy.on_bar_data({}, features, {"position_type": "SHORT"}) == "HOLD"
+    for hours in (-1, "soon", None):
+        bad = {"position_type": "LONG", "time_in_position_hours": hours}
+        assert strategy.on_bar_data({"symbol": "IBM"}, features, bad) == "HOLD"
+
+
+# MLflow.
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.chdir(tmp_path)
+    return f"sqlite:///{tmp_path}/mlflow.db"
+
+
+def test_a_run_gives_model_scaler_map_and_what_the_configuration_lacks(
+    classes: Any, configure: Configure, features: pd.DataFrame, store: str, tmp_path: Path
+) -> None:
+    module, fitted = network(classes, "lstm_attention"), scaling("global")
+    files = configure(module, "module", fitted)
+    listed = write(tmp_path / "feature_list.json", files["feature_list"])
+    with connected(store) as client:
+        run_id = client.create_run(experiment_id(client, "elsewhere")).info.run_id
+        client.log_artifact(run_id, files["model_path"], "best_model")
+        for path in (files["scaler_path"], files["asset_id_map_path"], str(listed)):
+            client.log_artifact(run_id, path)
+        client.log_param(run_id, "lookback_window", 28)
+        client.log_param(run_id, "signal_threshold", 0.35)
+    config = {"tracking_uri": store, "max_holding_period_hours": 8, "lookback_window": 24, "trust_pickle": True}
+    strategy = SupervisedNNStrategy(config)
+    strategy.load_dependencies_from_mlflow(run_id)
+    assert (config["lookback_window"], config["signal_threshold"]) == (28, 0.35)
+    windows, ids = strategy.prepare_input_sequence(features, "IBM")
+    assert windows is not None
+    assert windows.shape == (1, 28, 23)
+    expected = original(module, fitted, "IBM", features.to_numpy()[-28:])
+    assert strategy.get_model_prediction(windows, ids) == pytest.approx(expected, abs=1e-6)
+    untrusting = SupervisedNNStrategy({"tracking_uri": store})
+    with pytest.raises(BundleError, match="trust_pickle"):
+        untrusting.load_dependencies_from_mlflow(run_id)
+    assert untrusting.model is None
+
+
+def test_a_published_bundle_is_loaded_from_its_run(store: str, bars: dict[str, Bars]) -> None:
+    published = publish_bundle(PRODUCTION, "Signals", "production", store)
+    strategy = SupervisedNNStrategy({"tracking_uri": store, "signal_threshold": 0.99})
+    strategy.load_dependencies_from_mlflow(published.run_id, "bundle")
+    assert strategy.asset_id_map == load_bundle(PRODUCTION).symbol_to_id
+    assert strategy.on_bar_data({"symbol": "IBM"}, bars_frame(window(bars["IBM"])), {}) == "HOLD"
+    assert strategy.latest_prediction_probabilities is not None
