@@ -98,7 +98,7 @@ def _load_model(content: bytes, trust: bool) -> tuple[Any, bool]:
             ) from error
     except Exception as error:
         if not trust:
-            raise BundleError(f"the model file is not one that torch.save wrote: {error}") from error
+            raise BundleError(f"the model file is not one that torch.save or safetensors wrote: {error}") from error
     try:
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=False), True
     except Exception as error:

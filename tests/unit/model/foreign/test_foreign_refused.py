@@ -33,6 +33,7 @@ from tests.unit.model.foreign.files import (
     write,
     write_sources,
 )
+from tests.unit.model.test_bundle import declaring
 from tests.waiting import wait_for
 
 NAMES = list(TECH23.features)
@@ -150,6 +151,13 @@ def test_a_file_that_is_no_model_is_refused(sources: Sources, content: bytes, tr
         read_foreign(sources, Reading(trust_pickle=trust))
 
 
+@pytest.mark.usefixtures("here")
+def test_safetensors_that_declare_more_than_they_hold_are_refused(sources: Sources) -> None:
+    write(sources.model, declaring((50_000, 50_000)))
+    with pytest.raises(BundleError, match=r"not one that torch\.save or safetensors wrote"):
+        read_foreign(sources, Reading())
+
+
 def spoilt(change: Callable[[dict[str, Any]], Any]) -> Callable[[Sources], Sources]:
     def apply(sources: Sources) -> Sources:
         write(sources.model, saved(change(state(sources))))
@@ -203,6 +211,10 @@ REFUSED: dict[str, tuple[Callable[[Sources], Sources], str]] = {
     "a tensor of another shape": (
         spoilt(lambda w: {**w, "gru.bias_hh_l1": torch.ones(2)}),
         r"gru.bias_hh_l1 is \(2,\)",
+    ),
+    "ten gigabytes that are not there": (
+        spoilt(lambda w: {**w, "gru.bias_hh_l1": torch.zeros(1).expand(50_000, 50_000)}),
+        "gru.bias_hh_l1 declares 2500000000 values and does not hold them",
     ),
     "a second direction": (
         spoilt(lambda w: {**w, "gru.weight_hh_l0_reverse": w["gru.weight_hh_l0"]}),
