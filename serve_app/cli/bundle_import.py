@@ -1,6 +1,6 @@
 """The command `bundle import`: training artefacts of elsewhere become a bundle."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,13 +18,13 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 DATA_HELP = "Real bars for the golden cases: `bokeh`, or a CSV or Parquet file; of symbols that the model knows."
 SHARE = click.FloatRange(0, 1)
 ABOVE_ZERO = click.FloatRange(0, min_open=True)
-PARAMS: Mapping[str, Callable[[str], float]] = {
-    "lookback_window": int,
-    "signal_threshold": float,
-    "exit_threshold": float,
-    "max_holding_period": float,
+PARAMS: Mapping[str, str] = {
+    "lookback_window": "lookback_window",
+    "signal_threshold": "signal_threshold",
+    "exit_threshold": "exit_threshold",
+    "max_holding_period_hours": "max_holding_period",
 }
-"""Parameters of a run that stand for options which are not given."""
+"""Parameter of a run → the option that it stands for, where that is not given."""
 
 
 @click.command("import")
@@ -93,14 +93,17 @@ def _import_files(options: dict[str, Any], run_id: str | None = None) -> None:
 
 def _with_run(options: Mapping[str, Any], files: "RunFiles") -> dict[str, Any]:
     """Fill in what the run knows and the command line does not say: files, and parameters."""
-    given = _given()
+    context, given = click.get_current_context(), _given()
     assert files.sources is not None  # noqa: S101  else it is a bundle
     sources = {role: path for role, path in asdict(files.sources).items() if path and role not in given}
+    known = {
+        PARAMS[name]: value for name, value in files.params.items() if name in PARAMS and PARAMS[name] not in given
+    }
     try:
-        params = {name: kind(files.params[name]) for name, kind in PARAMS.items() if name in files.params}
-    except ValueError as error:
-        raise click.ClickException(f"a parameter of run {files.run_id} is no number: {error}") from error
-    return {**options, **sources, **{name: value for name, value in params.items() if name not in given}}
+        params = {o.name: o.type_cast_value(context, known[o.name]) for o in context.command.params if o.name in known}
+    except click.BadParameter as error:
+        raise click.ClickException(f"run {files.run_id} has a parameter that is none: {error.message}") from error
+    return {**options, **sources, **params}
 
 
 def _given() -> set[str]:

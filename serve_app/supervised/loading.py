@@ -107,8 +107,8 @@ def load_sources(sources: Sources, config: Mapping[str, Any]) -> Bundle:
     reading = Reading(
         trust_pickle=config.get("trust_pickle") is True,
         lookback_window=_whole(config, "lookback_window"),
-        feature_list=tuple(listed) if listed else None,
-        asset_map=dict(mapping) if mapping else None,
+        feature_names=tuple(listed) if listed else None,
+        symbol_to_id=dict(mapping) if mapping else None,
         isolated=False,
     )
     settings = ImportSettings("v0.0", datetime.now(UTC), thresholds_of(config), UNUSED_LABEL, HOURLY_S)

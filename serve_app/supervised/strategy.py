@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from serve_app.errors import InvalidPosition, ServeAppError, StageFailed, UnknownSymbol
+from serve_app.errors import ConfigError, InvalidPosition, ServeAppError, StageFailed, UnknownSymbol
 from serve_app.strategy import Strategy
 from serve_app.supervised.loading import InProcess, load, load_own, load_sources, thresholds_of
 from serve_app.types import Action, Position, PositionStatus, WindowBatch
@@ -82,11 +82,17 @@ class SupervisedNNStrategy:
                 assert files.bundle is not None  # noqa: S101  one of the two is there
                 self._take(load_own(files.bundle, self.config))
                 return
-            if "lookback_window" in files.params:
-                self.config["lookback_window"] = int(files.params["lookback_window"])
-            if "signal_threshold" in files.params:
-                self.config.setdefault("signal_threshold", float(files.params["signal_threshold"]))
+            self._fill_in(files.params)
             self._take(load_sources(files.sources, self.config))
+
+    def _fill_in(self, params: Mapping[str, str]) -> None:
+        try:
+            if "lookback_window" in params:
+                self.config["lookback_window"] = int(params["lookback_window"])
+            if "signal_threshold" in params:
+                self.config.setdefault("signal_threshold", float(params["signal_threshold"]))
+        except ValueError as error:
+            raise ConfigError(f"a parameter of the run is no number: {error}") from error
 
     def _take(self, bundle: "Bundle") -> None:
         self._in_process = InProcess.of(bundle)

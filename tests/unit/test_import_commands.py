@@ -80,6 +80,19 @@ def test_a_checkpoint_with_everything_in_it_becomes_a_bundle_that_verifies(
     assert "is there already" in again.output
 
 
+def test_what_the_checkpoint_lacks_comes_from_files(bundle: Bundle, run: Run, tmp_path: Path) -> None:
+    torch.save({name: torch.tensor(values) for name, values in bundle.weights.items()}, tmp_path / "model.pt")
+    result = run(
+        *("--model", tmp_path / "model.pt", "--scaler", PRODUCTION / "scaler.json"),
+        *("--asset-map", PRODUCTION / "asset_id_mapping.json", "--feature-list", PRODUCTION / "config.json"),
+        *("--signal-threshold", "0.4", "--lookback", "24"),
+    )
+    assert result.exit_code == 0, result.output
+    imported = load_bundle(tmp_path / "models/v2.0")
+    assert imported.config.feature_list == bundle.config.feature_list
+    assert imported.symbol_to_id == bundle.symbol_to_id
+
+
 def test_what_must_be_unpickled_is_refused_and_leaves_nothing(checkpoint: Path, run: Run, tmp_path: Path) -> None:
     result = run("--model", checkpoint)
     assert result.exit_code == 1

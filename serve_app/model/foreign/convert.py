@@ -69,8 +69,8 @@ class Reading:
     """None: an mlp's own, else the checkpoint's `lookback_window`, else 24."""
     use_pooling: bool | None = None
     """Whether a cnn_lstm pools; None: as the whole module or the checkpoint's configuration says."""
-    feature_list: tuple[str, ...] | None = None
-    asset_map: Mapping[str, int] | None = None
+    feature_names: tuple[str, ...] | None = None
+    symbol_to_id: Mapping[str, int] | None = None
     """Both in place of a file."""
     isolated: bool = True
     """False: read, and with trust unpickle, in this process, where the classes of a whole module may live."""
@@ -150,14 +150,14 @@ def read_foreign(sources: Sources, reading: Reading) -> ForeignModel:
 
 
 def _listed(contents: Mapping[str, bytes], artefacts: Artefacts, reading: Reading) -> Any:
-    if reading.feature_list is not None:
-        return reading.feature_list
+    if reading.feature_names is not None:
+        return reading.feature_names
     return parse_feature_list(contents["feature_list"]) if "feature_list" in contents else in_config(artefacts.config)
 
 
 def _given_map(contents: Mapping[str, bytes], artefacts: Artefacts, reading: Reading) -> JsonValue:
-    if reading.asset_map is not None:
-        return dict(reading.asset_map)
+    if reading.symbol_to_id is not None:
+        return dict(reading.symbol_to_id)
     return parse_json(contents["asset_map"], "the asset map") if "asset_map" in contents else artefacts.asset_map
 
 

@@ -263,7 +263,9 @@ def test_parameters_of_the_run_stand_for_options_that_are_not_given(classes: Any
     sources = with_known_names(
         write_sources(tmp_path / "in", network(classes, "gru_attention"), "bare", scaling("json"), ("json", "flat"))
     )
-    run_id = log_run(store, sources, lookback_window=30, signal_threshold=0.5, max_holding_period=3, batch_size=64)
+    run_id = log_run(
+        store, sources, lookback_window=30, signal_threshold=0.5, max_holding_period_hours=3, batch_size=64
+    )
     words = ("import", "--from", f"runs:/{run_id}/best_model", "--tracking-uri", store, "--models-dir", tmp_path / "m")
     made = run(*words, "--version", "v2.0", "--max-holding-period", "5")
     assert made.exit_code == 0, made.output
@@ -271,9 +273,13 @@ def test_parameters_of_the_run_stand_for_options_that_are_not_given(classes: Any
     assert bundle.config.lookback_window == 30
     assert (bundle.config.strategy.signal_threshold, bundle.config.strategy.max_holding_period) == (0.5, 5)
     assert bundle.metadata["mlflow_run_id"] == run_id
-    odd = log_run(store, sources, signal_threshold="high")
-    refused = run("import", "--from", f"runs:/{odd}/best_model", "--tracking-uri", store, "--version", "v2.1")
-    assert "a parameter of run" in refused.output
+    for value in ("high", 1.5):
+        odd = log_run(store, sources, signal_threshold=value)
+        refused = run("import", "--from", f"runs:/{odd}/best_model", "--tracking-uri", store, "--version", "v2.1")
+        assert (refused.exit_code, f"run {odd} has a parameter that is none" in refused.output) == (1, True)
+        assert str(value) in refused.output
+    hourly = run(*words, "--version", "v2.2")
+    assert "holds for at most 3 hours" in hourly.output
     assert "--version, such as v2.0" in run(*words).output
 
 

@@ -345,6 +345,13 @@ def test_a_run_gives_model_scaler_map_and_what_the_configuration_lacks(
     assert windows.shape == (1, 28, 23)
     expected = original(module, fitted, "IBM", features.to_numpy()[-28:])
     assert strategy.get_model_prediction(windows, ids) == pytest.approx(expected, abs=1e-6)
+    with connected(store) as client:
+        client.log_param(run_id, "exit_threshold", "unused here")
+        odd = client.create_run(experiment_id(client, "elsewhere")).info.run_id
+        client.log_artifact(odd, files["model_path"], "best_model")
+        client.log_param(odd, "lookback_window", "long")
+    with pytest.raises(ConfigError, match="a parameter of the run is no number"):
+        SupervisedNNStrategy({"tracking_uri": store}).load_dependencies_from_mlflow(odd)
     untrusting = SupervisedNNStrategy({"tracking_uri": store})
     with pytest.raises(BundleError, match="trust_pickle"):
         untrusting.load_dependencies_from_mlflow(run_id)
