@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 from serve_app.errors import RegistryError
@@ -25,6 +25,7 @@ _SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
 }
+_URIS = (TRACKING_URI, "MLFLOW_REGISTRY_URI")
 _LOGGERS = ("mlflow", "alembic")
 
 
@@ -50,22 +51,37 @@ def connected(uri: str) -> Iterator["MlflowClient"]:
     """
     with _environment(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        import mlflow  # noqa: PLC0415
         from mlflow.exceptions import MlflowException  # noqa: PLC0415
         from requests.exceptions import RequestException  # noqa: PLC0415
         from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
 
-        before = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
-        mlflow.set_tracking_uri(uri)
-        mlflow.set_registry_uri(uri)
         try:
-            with _silent():
-                yield mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
+            with _silent(), _speaking_to(uri) as client:
+                yield client
         except (MlflowException, RequestException, SQLAlchemyError, OSError) as error:
             raise RegistryError(f"MLflow at {uri}: {_said(error)}") from error
-        finally:
-            mlflow.set_tracking_uri(before[0])
-            mlflow.set_registry_uri(before[1])
+
+
+@contextlib.contextmanager
+def _speaking_to(uri: str) -> Iterator["MlflowClient"]:
+    """Let mlflow's own functions use a store inside the block, and what they used before after it."""
+    import mlflow  # noqa: PLC0415
+
+    set_tracking, set_registry = cast(Any, mlflow.set_tracking_uri), cast(Any, mlflow.set_registry_uri)
+    before, environment = mlflow.get_tracking_uri(), {name: os.environ.get(name) for name in _URIS}
+    set_tracking(uri)
+    set_registry(uri)
+    try:
+        yield mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
+    finally:
+        # They are kept in the environment too, which subprocesses inherit.
+        set_tracking(None)
+        set_registry(None)
+        for name, value in environment.items():
+            os.environ.pop(name, None)
+            os.environ |= {} if value is None else {name: value}
+        if mlflow.get_tracking_uri() != before:
+            set_tracking(before)
 
 
 def experiment_id(client: "MlflowClient", name: str) -> str:

@@ -370,13 +370,22 @@ def test_a_password_in_the_uri_is_refused_and_not_repeated() -> None:
     assert "s3cret" not in str(refusal.value)
 
 
-def test_what_was_set_before_is_set_again(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("MLFLOW_DISABLE_TELEMETRY", raising=False)
-    before = mlflow.get_tracking_uri()
+@pytest.mark.parametrize("own", [None, "environment", "function"])
+def test_what_was_set_before_is_set_again(store: str, monkeypatch: pytest.MonkeyPatch, own: str | None) -> None:
+    names = ("MLFLOW_DISABLE_TELEMETRY", "MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
+    for name in names:
+        monkeypatch.delenv(name, raising=False)
+    if own == "environment":
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mine:5000")
+    elif own == "function":
+        mlflow.set_tracking_uri("http://mine:5000")
+    before = mlflow.get_tracking_uri(), {name: os.environ.get(name) for name in names}
     with connected(store):
-        assert mlflow.get_tracking_uri() == store
-    assert mlflow.get_tracking_uri() == before
-    assert "MLFLOW_DISABLE_TELEMETRY" not in os.environ
+        assert mlflow.get_tracking_uri() == mlflow.get_registry_uri() == store
+    assert (mlflow.get_tracking_uri(), {name: os.environ.get(name) for name in names}) == before
+    assert mlflow.get_registry_uri() == before[0]
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert ("mine" in mlflow.get_tracking_uri()) is False  # nothing was pinned
 
 
 # Training.
