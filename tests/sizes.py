@@ -10,10 +10,10 @@ SIZES: dict[str, tuple[int, int]] = {
     "audited windows per symbol": (150, 3000),
     "points of a lookahead audit": (25, 400),
     "lines that a move is killed at": (40, 1000),
-    "rounds of promote and rollback with kill -9": (25, 200),
+    "rounds of promote and rollback with kill -9": (12, 200),
     "scaler and map forms": (6, 18),
     "scaler and map forms from MLflow": (1, 18),
-    "replayed windows of a gate": (250, 2000),
+    "replayed windows of a gate": (120, 2000),
     "symbols of an assignment": (500, 500),
 }
 """What is counted → how many in CI, how many in a full run."""
