@@ -11,7 +11,7 @@ setup: $(STAMP)
 
 $(STAMP):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "SignalGraph needs Python 3.11 or newer: make PYTHON=python3.11 …")'
-	@echo "Setting up $(VENV): $$(grep -c '==' requirements.lock) packages, about 2 GB on disk, 6 GB where pip brings torch with CUDA; once."
+	@echo "Setting up $(VENV): $$(grep -c '==' requirements.lock) packages, about 2.5 GB on disk, 6 GB where pip brings torch with CUDA; once."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --editable .
