@@ -72,9 +72,13 @@ def import_(uri: str | None, tracking_uri: str | None, **options: Any) -> None:
     from serve_app.model.mlflow_registry import fetch  # noqa: PLC0415
 
     with TemporaryDirectory(prefix="signalgraph-fetch-") as folder:
-        files = fetch(uri, Path(folder), tracking_uri)
+        files = fetch(uri, Path(folder), tracking_uri, _given())
         if files.bundle is not None:
             _keep(files.bundle, uri, options)
+            if files.digest is None:
+                click.echo(
+                    "note: MLflow keeps no digest of it, so nothing but its own manifest vouches for it", err=True
+                )
         else:
             _import_files(_with_run(options, files), files.run_id)
 
@@ -93,17 +97,27 @@ def _import_files(options: dict[str, Any], run_id: str | None = None) -> None:
 
 def _with_run(options: Mapping[str, Any], files: "RunFiles") -> dict[str, Any]:
     """Fill in what the run knows and the command line does not say: files, and parameters."""
-    context, given = click.get_current_context(), _given()
     assert files.sources is not None  # noqa: S101  else it is a bundle
-    sources = {role: path for role, path in asdict(files.sources).items() if path and role not in given}
-    known = {
-        PARAMS[name]: value for name, value in files.params.items() if name in PARAMS and PARAMS[name] not in given
-    }
+    sources = {role: path for role, path in asdict(files.sources).items() if path and role not in _given()}
+    asked = [name for name in PARAMS if name in files.params and PARAMS[name] not in _given()]
+    known = {PARAMS[name]: _param(files, name) for name in asked}
+    if "max_holding_period" in known and options["holding_unit"] != "hours":
+        raise click.UsageError(
+            f"run {files.run_id} says how long to hold in hours; give --max-holding-period in {options['holding_unit']}"
+        )
+    return {**options, **sources, **known}
+
+
+def _param(files: "RunFiles", name: str) -> Any:
+    """Read a parameter of the run as the option that it stands for reads what is typed in."""
+    context = click.get_current_context()
+    option = next(option for option in context.command.params if option.name == PARAMS[name])
     try:
-        params = {o.name: o.type_cast_value(context, known[o.name]) for o in context.command.params if o.name in known}
+        return option.type_cast_value(context, files.params[name])
     except click.BadParameter as error:
-        raise click.ClickException(f"run {files.run_id} has a parameter that is none: {error.message}") from error
-    return {**options, **sources, **params}
+        raise click.ClickException(
+            f"{name} of run {files.run_id} is of no use: {error.message} Give {option.opts[0]}."
+        ) from error
 
 
 def _given() -> set[str]:
@@ -120,7 +134,8 @@ def _keep(folder: Path, uri: str, options: Mapping[str, Any]) -> None:
 
     superfluous = _given() - {"uri", "tracking_uri", "models_dir", "version"}
     if superfluous:
-        raise click.UsageError(f"{uri} is a bundle, which never changes: leave out {', '.join(sorted(superfluous))}")
+        names = sorted(o.opts[0] for o in click.get_current_context().command.params if o.name in superfluous)
+        raise click.UsageError(f"{uri} is a bundle, which never changes: leave out {', '.join(names)}")
     version = load_bundle(folder).version
     if options["version"] not in {None, version}:
         raise click.UsageError(f"{uri} is {version}, which is part of it; leave out --version {options['version']}")

@@ -1,8 +1,9 @@
 """The command `train`."""
 
 import json
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,15 +48,16 @@ def train(
     folder = new_version(models_dir, version)
     settings = _settings(version, **changes)
     bars = bars_of(data)
-    with _tracked(track, version, tracking_uri, experiment) as run:
+    with _terminated_as_interrupted(), _tracked(track, version, tracking_uri, experiment) as run:
         provenance = _provenance(version, data, None if run is None else run.run_id)
         if run is not None:
             run.params(_params(settings, bars, provenance))
         trained, bundle = _train(settings, bars, provenance, folder)
+        # It is there, whatever MLflow says next.
+        click.echo(f"{folder}: {bundle.digest}")
+        click.echo(json.dumps(bundle.metadata["performance_metrics"], indent=2))
         if run is not None:
             _log(run, trained, bundle)
-    click.echo(f"{folder}: {bundle.digest}")
-    click.echo(json.dumps(bundle.metadata["performance_metrics"], indent=2))
     if run is not None:
         click.echo(f"MLflow run {run.run_id} in {run.uri}", err=True)
 
@@ -66,6 +68,16 @@ def _settings(
     from serve_app.training.presets import PRESETS, adjusted  # noqa: PLC0415
 
     return adjusted(preset or (version if version in PRESETS else "v1.0"), label, {"epochs": epochs, "seed": seed})
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Let SIGTERM unwind as Ctrl-C does, so that the run ends as KILLED and is not left as running."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _tracked(

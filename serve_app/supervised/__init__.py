@@ -11,16 +11,22 @@ Names, arguments and results are those that callers know. Where that interface f
 | checkpoints with `model_state_dict`, scalers in a dict | cannot be loaded | loaded, and held against each other |
 | a scaler, map or feature list of another model | goes unnoticed | `BundleError` |
 | a head of several outputs, or of probabilities | softmax, or a second sigmoid | refused when it is loaded |
+| a column that is there twice | the features after it move | refused |
+| rows whose times do not ascend | a window in another order | refused |
+| bars for a model that was trained elsewhere, or with some of its features | – | refused, never computed anew |
+| an asset id that is no symbol's | an embedding that nobody trained | `StageFailed` |
 | a batch of windows | the first one's probability | `StageFailed`: one window at a time |
 | a window in another memory layout, a model on CUDA | 0.5 | computed |
 | data cannot be used while LONG past the longest time | HOLD | SELL: the exit that needs no model |
-| a threshold that is none | `TypeError`, or every bar buys | `ConfigError` when it is set |
+| a threshold that is none | `TypeError`, or every bar buys | `ConfigError` |
+| a key that nothing reads, such as a misspelt threshold | goes unnoticed | a warning |
 | a probability or a time that is no such number | any action | `StageFailed`, `InvalidPosition` |
 | a pickle | runs | runs only with `config["trust_pickle"] = True`, in this process |
 | a missing asset map | a warning | `FileNotFoundError` |
 
 `(None, None)` for data that cannot be used is kept; `latest_refusal` says why. A position that is neither FLAT nor LONG
-is held, with a warning. Frames need no timestamps when they carry the features themselves.
+is held, with a warning. Frames need no timestamps when they carry the features themselves. Thresholds are read from the
+dict that was given whenever they are needed, so that a change there counts.
 """
 
 from serve_app.supervised.batch import BatchInferenceEngine

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from serve_app.errors import ServeAppError, StageFailed
-from serve_app.supervised.loading import InProcess, load
+from serve_app.supervised.in_process import InProcess
+from serve_app.supervised.loading import load, warn_of_unread
 from serve_app.types import Row
 
 if TYPE_CHECKING:
@@ -14,13 +15,14 @@ if TYPE_CHECKING:
 
 
 class BatchInferenceEngine:
-    """A model for many symbols. `config` is that of `SupervisedNNStrategy`, with `asset_id_map` as a dict if it is one.
+    """A model for many symbols. `config` is that of `SupervisedNNStrategy`; with `bundle` in it, both paths are None.
 
     Raises as `SupervisedNNStrategy.load_dependencies`.
     """
 
-    def __init__(self, model_path: str, scaler_path: str, config: Mapping[str, Any]) -> None:
+    def __init__(self, model_path: str | None, scaler_path: str | None, config: Mapping[str, Any]) -> None:
         self.config = dict(config)
+        warn_of_unread(config)
         self._in_process = InProcess.of(load({**config, "model_path": model_path, "scaler_path": scaler_path}))
         self.refusals: dict[str, ServeAppError] = {}
         """Symbols of the last batch that have no probability, and why."""

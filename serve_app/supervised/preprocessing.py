@@ -1,5 +1,6 @@
 """Frames of features → scaled windows, as serving scales them."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,14 +9,14 @@ import numpy as np
 
 from serve_app.errors import BundleError, ConfigError, UnusableRequest
 from serve_app.model.bundle import SCALER
-from serve_app.model.foreign.artefacts import TRUST, read_artefacts
-from serve_app.model.foreign.scalers import check_scaler, scaler_numbers
+from serve_app.model.foreign.artefacts import read_artefacts
+from serve_app.model.foreign.scalers import ScalerNumbers, check_scaler, scaler_numbers
 from serve_app.model.foreign.texts import parse_json, read_feature_list
 from serve_app.model.foreign.unsaid import USUAL_LOOKBACK
 from serve_app.preprocess import FeatureSet, HistoryRules, Scaler, fill_forward, names_only, recent_rows
-from serve_app.supervised.frames import numbers
-from serve_app.supervised.loading import TRUST_HERE, MissingFile, MissingSetting, read_json
-from serve_app.types import FeatureRows, Float32Array, FloatArray
+from serve_app.supervised.frames import feature_rows
+from serve_app.supervised.loading import MissingFile, in_place_of_options, read_json, rows_of_window
+from serve_app.types import Float32Array, FloatArray
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,27 +34,36 @@ def preprocess_for_inference(
     """Return the scaled window (1, L, F) of a frame's last rows.
 
     `scaler` is a fitted StandardScaler or RobustScaler, or one of `serve_app.preprocess`. Gaps are filled forward, and
-    never backward. Raises InvalidInput, or BundleError for a scaler of other features.
+    never backward. Raises ValueError (InvalidInput, or MissingSetting for no number of rows), or BundleError for a
+    scaler of other features, or of the same in another order.
     """
-    names = names_only(read_feature_list(list(feature_list)))
-    return _scaled(_window(raw_data, names, lookback_window), _scaler(scaler, len(names.features)))
+    names = read_feature_list(list(feature_list))
+    window = _window(raw_data, names_only(names), rows_of_window(lookback_window))
+    return _scaled(window, _scaler(_numbers(scaler), names))
 
 
-def _scaler(scaler: Any, n_features: int) -> Scaler:
+def _numbers(scaler: Any) -> ScalerNumbers:
     if isinstance(scaler, Scaler):
-        return scaler
-    checked = check_scaler(scaler_numbers(scaler), n_features)
+        return ScalerNumbers(mean=scaler.mean.tolist(), scale=scaler.scale.tolist(), form="Scaler")
+    with warnings.catch_warnings():  # sklearn warns of arrays given to what was fitted on a frame; names are compared
+        warnings.filterwarnings("ignore", message="X does not have valid feature names")
+        return scaler_numbers(scaler)
+
+
+def _scaler(given: ScalerNumbers, names: Sequence[str]) -> Scaler:
+    if given.names is not None and given.names != list(names) and sorted(given.names) == sorted(names):
+        raise BundleError(
+            f"the scaler was fitted on the same features in another order; feature_list must be that of training:"
+            f" {', '.join(given.names)}"
+        )
+    checked = check_scaler(given, len(names))
     return Scaler(np.array(checked.mean), np.array(checked.scale))
 
 
 def _window(frame: "pd.DataFrame", names: FeatureSet, lookback_window: int) -> FloatArray:
     """Return the checked last rows (L, F), unscaled. Raises InvalidInput."""
-    missing = [name for name in names.features if name not in frame.columns]
-    if missing:
-        raise InvalidInput(f"Missing features: {', '.join(missing)}", missing=missing)
     try:
-        rows = FeatureRows(names.features, numbers(frame, names.features))
-        return recent_rows(rows, HistoryRules(names, lookback_window, {}))
+        return recent_rows(feature_rows(frame, names, lookback_window), HistoryRules(names, lookback_window, {}))
     except UnusableRequest as error:
         raise InvalidInput(str(error), **error.detail) from error
 
@@ -74,36 +84,30 @@ class ProductionPreprocessor:
         path = Path(config_path)
         self.config = read_json(path)
         self.feature_list = read_feature_list(self.config.get("feature_list"))
-        self.lookback_window = self._lookback()
+        self.lookback_window = rows_of_window(self.config.get("lookback_window"))
         self.nan_strategy = self.config.get("nan_handling", NAN_HANDLING)
         if self.nan_strategy != NAN_HANDLING:
             raise ConfigError(
                 f"nan_handling {self.nan_strategy!r} would change how many rows a window has, or read later rows; only"
                 f" {NAN_HANDLING!r} is served"
             )
-        self.scaler = _scaler(self._read_scaler(path.with_name(SCALER)), len(self.feature_list))
+        self.scaler = _scaler(self._read_scaler(path.with_name(SCALER)), self.feature_list)
         self._names = names_only(self.feature_list)
 
-    def _lookback(self) -> int:
-        value = self.config.get("lookback_window")
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise MissingSetting(f"lookback_window is {value!r}; it must be a whole number of rows, at least 1")
-        return value
-
-    def _read_scaler(self, of_bundle: Path) -> Any:
+    def _read_scaler(self, of_bundle: Path) -> ScalerNumbers:
         given = self.config.get("scaler_path")
         path = Path(given) if given else of_bundle
         if not path.is_file():
             raise MissingFile(f"Scaler file not found: {path}")
         content = path.read_bytes()
         if content.lstrip()[:1] == b"{":
-            return parse_json(content, "the scaler")
+            return scaler_numbers(parse_json(content, "the scaler"))
         try:
-            numbers_of = read_artefacts(None, content, self.config.get("trust_pickle") is True)[0].scaler
+            read = read_artefacts(None, content, self.config.get("trust_pickle") is True)[0].scaler
         except BundleError as error:
-            raise type(error)(str(error).replace(TRUST, TRUST_HERE)) from error
-        assert numbers_of is not None  # noqa: S101  a file was given
-        return {"mean": numbers_of.mean, "scale": numbers_of.scale}
+            raise in_place_of_options(error) from error
+        assert read is not None  # noqa: S101  a file was given
+        return read
 
     def validate_input(self, df: "pd.DataFrame") -> bool:
         """Return True for a frame whose last rows can be preprocessed. Raises ValueError (InvalidInput)."""

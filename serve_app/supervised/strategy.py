@@ -11,27 +11,31 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from serve_app.errors import ConfigError, InvalidPosition, ServeAppError, StageFailed, UnknownSymbol
+from serve_app.errors import ConfigError, InvalidPosition, ServeAppError, StageFailed
+from serve_app.model import load_bundle
 from serve_app.strategy import Strategy
-from serve_app.supervised.loading import InProcess, load, load_own, load_sources, thresholds_of
+from serve_app.supervised.in_process import InProcess
+from serve_app.supervised.loading import load, load_sources, thresholds_of, warn_of_unread
 from serve_app.types import Action, Position, PositionStatus, WindowBatch
 
 if TYPE_CHECKING:
     import pandas as pd
+    from numpy.typing import NDArray
 
     from serve_app.model import Bundle
     from serve_app.preprocess import Scaler
 
-FLAT = PositionStatus.FLAT
+HOUR = timedelta(hours=1)
 
 
 class SupervisedNNStrategy:
     """One model and its rules, from a dict of settings. See the package for where it differs from what it stands for.
 
-    Keys: `model_path`, `scaler_path`, `asset_id_map_path`, `feature_list`, `lookback_window` (24), or `bundle` in place
-    of them all; `signal_threshold` (0.7), `exit_threshold` (none), `max_holding_period_hours` (8), `trust_pickle`
-    (False), `tracking_uri`. What is named is loaded at once. Raises ConfigError for a threshold that is none, and as
-    `load_dependencies`.
+    Keys: `model_path`, `scaler_path`, `asset_id_map_path` (or `asset_id_map`, a dict), `feature_list`,
+    `lookback_window` (24), `use_pooling` (of a cnn_lstm whose files do not say), or `bundle` in place of them all;
+    `signal_threshold` (0.7), `exit_threshold` (none), `max_holding_period_hours` (8), `trust_pickle` (False),
+    `tracking_uri`. What is named is loaded at once. The dict is kept, and its thresholds are those of every decision.
+    Raises ConfigError for a threshold that is none, and as `load_dependencies`.
     """
 
     def __init__(self, config: dict[str, Any]) -> None:
@@ -41,7 +45,9 @@ class SupervisedNNStrategy:
         self.latest_true_label: Any = None
         self.latest_refusal: ServeAppError | None = None
         self._in_process: InProcess | None = None
-        self._strategy = Strategy(thresholds_of(config), timedelta(hours=1))
+        warn_of_unread(config)
+        if not config.get("bundle"):
+            thresholds_of(config)  # a bundle's own are needed to judge
         if config.get("bundle") or (config.get("model_path") and config.get("scaler_path")):
             self.load_dependencies()
 
@@ -66,7 +72,7 @@ class SupervisedNNStrategy:
         Raises ValueError (MissingSetting), FileNotFoundError (MissingFile), ConfigError, or BundleError when the files
         do not belong together, cannot be served, or need trust.
         """
-        self._take(load(self.config))
+        self._take(load(self.config), self.config)
 
     def load_dependencies_from_mlflow(self, run_id: str, artifact_path: str = "best_model") -> None:
         """Load the model of a run, with the scaler, the map and the feature list that lie beside it.
@@ -80,23 +86,34 @@ class SupervisedNNStrategy:
             files = fetch_run(run_id, artifact_path, Path(folder), self.config.get("tracking_uri"))
             if files.sources is None:
                 assert files.bundle is not None  # noqa: S101  one of the two is there
-                self._take(load_own(files.bundle, self.config))
+                self._take(load_bundle(files.bundle), self.config)
                 return
-            self._fill_in(files.params)
-            self._take(load_sources(files.sources, self.config))
+            filled = self._filled(files.params)
+            self._take(load_sources(files.sources, filled), filled)
+        self.config.update(filled)
 
-    def _fill_in(self, params: Mapping[str, str]) -> None:
+    def _filled(self, params: Mapping[str, str]) -> dict[str, Any]:
+        """Return the configuration with what a run says."""
+        filled = dict(self.config)
         try:
             if "lookback_window" in params:
-                self.config["lookback_window"] = int(params["lookback_window"])
+                filled["lookback_window"] = int(params["lookback_window"])
             if "signal_threshold" in params:
-                self.config.setdefault("signal_threshold", float(params["signal_threshold"]))
+                filled.setdefault("signal_threshold", float(params["signal_threshold"]))
         except ValueError as error:
             raise ConfigError(f"a parameter of the run is no number: {error}") from error
+        return filled
 
-    def _take(self, bundle: "Bundle") -> None:
+    def _take(self, bundle: "Bundle", config: Mapping[str, Any]) -> None:
+        thresholds_of(config, bundle.config.strategy)
         self._in_process = InProcess.of(bundle)
-        self._strategy = self._in_process.pipeline.strategy
+
+    def _rules(self) -> Strategy:
+        """Return the rules as the configuration has them now. Raises ConfigError."""
+        if self._in_process is None:
+            return Strategy(thresholds_of(self.config), HOUR)
+        config = self._in_process.bundle.config
+        return Strategy(thresholds_of(self.config, config.strategy), config.bar_interval)
 
     def prepare_input_sequence(
         self, historical_data: "pd.DataFrame", symbol: str | None = None
@@ -121,8 +138,6 @@ class SupervisedNNStrategy:
 
     def _windows(self, frame: "pd.DataFrame", symbol: str | None) -> WindowBatch:
         loaded = self._loaded()
-        if not symbol:
-            raise UnknownSymbol("without a symbol there is no embedding to take")
         return loaded.batch([loaded.row(symbol, frame)])
 
     def get_model_prediction(self, feature_tensor: Tensor, asset_id_tensor: Tensor | None = None) -> float:
@@ -133,10 +148,12 @@ class SupervisedNNStrategy:
         loaded = self._loaded()
         if asset_id_tensor is None:
             raise StageFailed("the model needs an asset id; prepare_input_sequence gives it with the window")
-        windows = np.ascontiguousarray(feature_tensor, dtype=np.float32)
-        ids = np.ascontiguousarray(asset_id_tensor, dtype=np.int64).reshape(-1)
+        windows = _array(feature_tensor, "window", "fiu").astype(np.float32)
+        ids = _array(asset_id_tensor, "asset id", "iu").astype(np.int64).reshape(-1)
         if len(ids) != 1:
             raise StageFailed(f"{len(ids)} asset ids; this predicts one window at a time, BatchInferenceEngine many")
+        if int(ids[0]) not in loaded.bundle.symbol_to_id.values():
+            raise StageFailed(f"asset id {ids[0]} is that of no symbol of the model")
         return self._probability(loaded.predict(WindowBatch(loaded.bundle.digest, windows, ids))[0])
 
     def _probability(self, value: Any) -> float:
@@ -155,8 +172,8 @@ class SupervisedNNStrategy:
         position = self._position(current_position_status, time_in_position_hours)
         if position is None:
             return Action.HOLD.value
-        is_long = position.status is PositionStatus.LONG
-        return self._strategy.action(probability, is_long, self._strategy.held(position)).value
+        rules = self._rules()
+        return rules.action(probability, position.status is PositionStatus.LONG, rules.held(position)).value
 
     def _position(self, status: Any, hours: Any) -> Position | None:
         if status not in list(PositionStatus):
@@ -177,26 +194,41 @@ class SupervisedNNStrategy:
         `bar_data` has `symbol` and may have `true_label`; `current_portfolio_status` has `position_type` (FLAT) and
         `time_in_position_hours` (0).
         """
-        self.latest_prediction_probabilities, self.latest_true_label = None, bar_data.get("true_label")
-        status = current_portfolio_status.get("position_type", FLAT.value)
-        hours = current_portfolio_status.get("time_in_position_hours", 0)
+        self.latest_prediction_probabilities = self.latest_true_label = self.latest_refusal = None
         try:
+            self.latest_true_label = bar_data.get("true_label")
             features, asset_id = self.prepare_input_sequence(historical_window_df, bar_data.get("symbol"))
-            if features is None:
-                return self._without_model(status, hours)
-            probability = self.get_model_prediction(features, asset_id)
-            action = self.generate_trade_action(probability, status, hours)
-        except Exception:
-            self.logger.exception("no decision on %s", bar_data.get("symbol"))
-            return self._without_model(status, hours)
-        self.latest_prediction_probabilities = probability
-        return action
+            if features is not None:
+                probability = self.get_model_prediction(features, asset_id)
+                action = self.generate_trade_action(probability, *_held(current_portfolio_status))
+                self.latest_prediction_probabilities = probability
+                return action
+        except Exception as error:
+            self.latest_refusal = error if isinstance(error, ServeAppError) else StageFailed(f"no decision: {error}")
+            self.logger.exception("no decision on this bar")
+        return self._without_model(current_portfolio_status)
 
-    def _without_model(self, status: Any, hours: Any) -> str:
+    def _without_model(self, portfolio: Mapping[str, Any]) -> str:
         try:
-            position = self._position(status, hours)
-            held = 0.0 if position is None else self._strategy.held(position)
-        except InvalidPosition:
+            rules, position = self._rules(), self._position(*_held(portfolio))
+            if position is None:
+                return Action.HOLD.value
+            return rules.action_without_model(position.status is PositionStatus.LONG, rules.held(position)).value
+        except Exception:
+            self.logger.exception("not even the exit on time can be decided")
             return Action.HOLD.value
-        is_long = position is not None and position.status is PositionStatus.LONG
-        return self._strategy.action_without_model(is_long, held).value
+
+
+def _held(portfolio: Mapping[str, Any]) -> tuple[Any, Any]:
+    return portfolio.get("position_type", PositionStatus.FLAT.value), portfolio.get("time_in_position_hours", 0)
+
+
+def _array(value: Any, what: str, kinds: str) -> "NDArray[Any]":
+    """Return a tensor or an array, wherever it is, as a contiguous array. Raises StageFailed."""
+    try:
+        array = np.ascontiguousarray(value.detach().cpu() if isinstance(value, Tensor) else value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise StageFailed(f"the {what} is no array of numbers: {error}") from error
+    if array.dtype.kind not in kinds:
+        raise StageFailed(f"the {what} is of {array.dtype}; prepare_input_sequence gives what is needed")
+    return array

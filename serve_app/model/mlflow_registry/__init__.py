@@ -4,7 +4,7 @@ Nothing is unpickled here. What is fetched is a bundle, verified against the dig
 `serve_app.model.foreign`, which has its own rules.
 """
 
-from serve_app.model.mlflow_registry.fetch import RunFiles, fetch, fetch_run
+from serve_app.model.mlflow_registry.fetch import RunFiles, fetch, fetch_model, fetch_run
 from serve_app.model.mlflow_registry.publish import Published, publish_bundle
 from serve_app.model.mlflow_registry.store import DEFAULT_STORE
 from serve_app.model.mlflow_registry.tracking import TrackedRun, tracked_run
@@ -15,6 +15,7 @@ __all__ = [
     "RunFiles",
     "TrackedRun",
     "fetch",
+    "fetch_model",
     "fetch_run",
     "publish_bundle",
     "tracked_run",

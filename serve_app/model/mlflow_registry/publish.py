@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from serve_app.errors import BundleError, RegistryError
 from serve_app.model.bundle import Bundle, load_bundle
-from serve_app.model.mlflow_registry.fetch import DIGEST_TAG
+from serve_app.model.mlflow_registry.fetch import DIGEST_TAG, fetch_model
 from serve_app.model.mlflow_registry.store import connected, experiment_id, store_uri
 
 if TYPE_CHECKING:
@@ -32,24 +34,33 @@ class Published:
 def publish_bundle(
     path: Path, name: str, alias: str, tracking_uri: str | None = None, experiment: str = "signalgraph"
 ) -> Published:
-    """Verify a bundle, log it, register it and set the alias; a digest is registered once under one name.
+    """Verify a bundle, log it, register it and set the alias.
 
-    Raises BundleNotFound, BundleCorrupt, or RegistryError when MLflow refuses.
+    A digest is registered once under one name, and again only when what was logged is not it any more. Raises
+    BundleNotFound, BundleCorrupt, or RegistryError when MLflow refuses.
     """
-    bundle = load_bundle(path)
-    with connected(store_uri(tracking_uri)) as client:
+    bundle, uri = load_bundle(path), store_uri(tracking_uri)
+    with connected(uri) as client:
         known = _known(client, name, bundle.digest)
-        version, run_id = known or _register(client, bundle, name, experiment)
+    intact = next((one for one in known if _is_intact(f"models:/{name}/{one[0]}", uri)), None)
+    with connected(uri) as client:
+        version, run_id = intact or _register(client, bundle, name, experiment)
         client.set_registered_model_alias(name, alias, version)
-    return Published(name, version, alias, run_id, bundle.digest, known is None)
+    return Published(name, version, alias, run_id, bundle.digest, intact is None)
 
 
-def _known(client: "MlflowClient", name: str, digest: str) -> tuple[str, str] | None:
+def _known(client: "MlflowClient", name: str, digest: str) -> list[tuple[str, str]]:
     found = client.search_model_versions(f"name = '{name}'")
-    return next(
-        ((str(one.version), str(one.run_id)) for one in found if one.tags.get(DIGEST_TAG) == digest),
-        None,
-    )
+    return [(str(one.version), str(one.run_id)) for one in found if one.tags.get(DIGEST_TAG) == digest]
+
+
+def _is_intact(uri: str, tracking_uri: str) -> bool:
+    """Whether a version is still what was published."""
+    with TemporaryDirectory(prefix="signalgraph-check-") as folder:
+        try:
+            return fetch_model(uri, Path(folder), tracking_uri).bundle is not None
+        except (BundleError, RegistryError):
+            return False
 
 
 def _register(client: "MlflowClient", bundle: Bundle, name: str, experiment: str) -> tuple[str, str]:

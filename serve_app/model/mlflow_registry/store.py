@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from serve_app.errors import RegistryError
 
@@ -32,15 +32,36 @@ _LOGGERS = ("mlflow", "alembic")
 def store_uri(given: str | None) -> str:
     """Return the tracking URI: the one given, the environment's, or the local default.
 
-    Raises RegistryError for one with a password in it, which would end up in histories and logs.
+    Raises RegistryError for one with a password in it, which would end up in histories and logs; it is not repeated.
     """
     uri = given or os.environ.get(TRACKING_URI) or DEFAULT_STORE
-    parts = urlsplit(uri)
-    if parts.password is not None and parts.scheme in {"http", "https"}:
+    parts = _split(uri)
+    if _has_password(parts):
+        server = parts.scheme in {"http", "https"}
+        how = "" if server else "what the database's driver reads, such as PGPASSWORD; or for a server in front of it "
         raise RegistryError(
-            f"the tracking URI of {parts.hostname} has a password in it; take it out, change it, and set {CREDENTIALS}"
+            f"the tracking URI of {parts.hostname} has a password in it; take it out, change it, and set"
+            f" {how}{CREDENTIALS}"
         )
     return uri
+
+
+def _split(uri: str) -> SplitResult:
+    try:
+        parts = urlsplit(uri)
+        if parts.scheme in {"http", "https"}:
+            parts.port  # noqa: B018  raises for what is none, such as a piece of a password
+    except ValueError:
+        # From nothing: the reason repeats what was given, which may be a password with a `/` in it.
+        raise RegistryError(
+            "the tracking URI cannot be read; it must be like http://host:5000 or sqlite:///mlflow.db, and a password"
+            f" does not belong in it: set {CREDENTIALS}"
+        ) from None
+    return parts
+
+
+def _has_password(parts: SplitResult) -> bool:
+    return parts.password is not None or any("password" in key.lower() for key in parse_qs(parts.query))
 
 
 @contextlib.contextmanager
@@ -58,7 +79,7 @@ def connected(uri: str) -> Iterator["MlflowClient"]:
         try:
             with _silent(), _speaking_to(uri) as client:
                 yield client
-        except (MlflowException, RequestException, SQLAlchemyError, OSError) as error:
+        except (MlflowException, RequestException, SQLAlchemyError, ImportError, OSError) as error:
             raise RegistryError(f"MLflow at {uri}: {_said(error)}") from error
 
 
@@ -82,6 +103,14 @@ def _speaking_to(uri: str) -> Iterator["MlflowClient"]:
             os.environ |= {} if value is None else {name: value}
         if mlflow.get_tracking_uri() != before:
             set_tracking(before)
+
+
+def download(uri: str, into: Path) -> Path:
+    """Download an artefact from the store of the block, and return where its file or folder is."""
+    import mlflow  # noqa: PLC0415
+
+    into.mkdir(parents=True, exist_ok=True)
+    return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(into)))
 
 
 def experiment_id(client: "MlflowClient", name: str) -> str:

@@ -1,11 +1,12 @@
 """A training run in MLflow: parameters, losses by epoch, metrics, and the bundle. It ends as what it was."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from serve_app.errors import RegistryError
 from serve_app.model.mlflow_registry.fetch import DIGEST_TAG
 from serve_app.model.mlflow_registry.store import connected, experiment_id, store_uri
 
@@ -49,16 +50,18 @@ def tracked_run(name: str, tracking_uri: str | None, experiment: str) -> Iterato
     uri = store_uri(tracking_uri)
     with connected(uri) as client:
         run_id = client.create_run(experiment_id(client, experiment), run_name=name).info.run_id
-    status = "KILLED"
     try:
         yield TrackedRun(uri, run_id)
-        status = "FINISHED"
-    except Exception:
-        status = "FAILED"
+    except BaseException as error:
+        with suppress(RegistryError):  # what ended the block is what the caller must hear of
+            _end(uri, run_id, "FAILED" if isinstance(error, Exception) else "KILLED")
         raise
-    finally:
-        with connected(uri) as client:
-            client.set_terminated(run_id, status)
+    _end(uri, run_id, "FINISHED")
+
+
+def _end(uri: str, run_id: str, status: str) -> None:
+    with connected(uri) as client:
+        client.set_terminated(run_id, status)
 
 
 def _flat(values: Mapping[str, Any], joint: str, prefix: str = "") -> Iterator[tuple[str, Any]]:

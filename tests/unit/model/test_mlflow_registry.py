@@ -5,6 +5,10 @@ import hashlib
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
+import traceback
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +17,7 @@ from typing import Any
 import joblib
 import mlflow
 import numpy as np
+import onnx
 import pytest
 import torch
 from click.testing import CliRunner, Result
@@ -22,12 +27,13 @@ from serve_app.errors import BundleCorrupt, BundleError, RegistryError
 from serve_app.model import Bundle, load_bundle
 from serve_app.model.bundle import MANIFEST
 from serve_app.model.foreign.convert import Sources, read_foreign
-from serve_app.model.mlflow_registry import fetch, fetch_run, publish_bundle, tracked_run
+from serve_app.model.mlflow_registry import fetch, fetch_model, fetch_run, publish_bundle, tracked_run
 from serve_app.model.mlflow_registry.store import DEFAULT_STORE, connected, experiment_id, store_uri
 from serve_app.pipeline import Pipeline
+from serve_app.preprocess import TECH23
 from serve_app.training.imported import unbuilt_bundle
 from serve_app.types import Bars, FeatureRows, SignalRequest
-from tests.factories import CANDIDATE, features_of
+from tests.factories import CANDIDATE, ROOT, features_of
 from tests.sizes import size
 from tests.unit.model.foreign.files import (
     CLASS_OF,
@@ -95,7 +101,9 @@ def test_every_form_comes_out_of_a_run_and_of_the_registry_as_the_original_was(
 ) -> None:
     module = network(classes, architecture)
     done = 0
-    for number, (scaler_form, map_form) in enumerate(PAIRS):
+    # Each case begins with another pair, so that few a case still are all of them.
+    first = (5 * list(CLASS_OF).index(architecture) + MODEL_FORMS.index(model_form)) % len(PAIRS)
+    for number, (scaler_form, map_form) in enumerate([*PAIRS[first:], *PAIRS[:first]]):
         if done == size("scaler and map forms from MLflow"):
             break
         if model_form in WITHOUT_EXTRAS and "checkpoint" in {scaler_form, map_form}:
@@ -136,6 +144,46 @@ def test_a_module_that_was_logged_in_the_pytorch_flavour_is_read_without_loading
             read_foreign(files.sources, replace(HERE, trust_pickle=False))
         bundle = unbuilt_bundle(read_foreign(files.sources, HERE), SETTINGS, tmp_path / "v2.0")
         assert_same(bundle, module, fitted, bars["AAPL"])
+
+
+def test_a_graph_that_was_logged_in_the_onnx_flavour_is_read_with_the_weights_beside_it(
+    classes: Any, store: str, tmp_path: Path
+) -> None:
+    module, fitted = network(classes, "lstm_attention", h=32, a=24), scaling("json")
+    sources = with_known_names(write_sources(tmp_path, module, "onnx", fitted, ("json", "nested")))
+    with connected(store) as client:
+        with mlflow.start_run(experiment_id=experiment_id(client, "flavours")) as run:
+            mlflow.onnx.log_model(onnx.load(sources.model), name="best_model", pip_requirements=[])
+        for path in (sources.scaler, sources.asset_map, sources.feature_list):
+            client.log_artifact(run.info.run_id, str(path))
+    files = fetch_run(run.info.run_id, "best_model", tmp_path / "out", store)
+    assert files.sources is not None
+    assert list((tmp_path / "out/model").rglob("*.data"))  # mlflow's way to keep weights
+    assert_same(unbuilt_bundle(read_foreign(files.sources, HERE), SETTINGS, tmp_path / "v2.0"), module, fitted)
+
+
+@pytest.mark.parametrize(
+    ("location", "reason"),
+    [("../../../secret", "cannot be read"), ("weights.bin", "share their bytes"), ("nothing.bin", "cannot be read")],
+)
+def test_weights_beside_a_graph_are_those_of_its_folder_once(
+    store: str, tmp_path: Path, location: str, reason: str
+) -> None:
+    graph = onnx.helper.make_graph([], "g", [], [])
+    for number in range(100):
+        tensor = graph.initializer.add(name=f"w{number}", data_type=onnx.TensorProto.FLOAT, dims=[2500])
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value=location)
+    write(tmp_path / "secret", b"x" * 10_000)
+    folder = tmp_path / "best_model"
+    folder.mkdir()
+    write(folder / "weights.bin", b"x" * 10_000)
+    write(folder / "model.onnx", onnx.helper.make_model(graph).SerializeToString())
+    with connected(store) as client:
+        run_id = client.create_run(experiment_id(client, "elsewhere")).info.run_id
+        client.log_artifacts(run_id, str(folder), "best_model")
+    with pytest.raises(RegistryError, match=f"model.onnx and the weights beside it .*{reason}"):
+        fetch_run(run_id, "best_model", tmp_path / "out", store)
 
 
 # Bundles.
@@ -221,6 +269,54 @@ def test_an_artefact_that_changed_after_publication_is_detected(
         fetch(f"models:/{name}@production", tmp_path / "b", store)
 
 
+@pytest.mark.parametrize("how", ["removed", "doubled"])
+def test_what_was_published_as_a_bundle_is_never_read_as_something_else(
+    store: str, bundle: Bundle, tmp_path: Path, how: str
+) -> None:
+    name = f"manifest {how}"
+    run_id = publish_bundle(bundle.path, name, "production", store).run_id
+    folder = artefacts(store, name, tmp_path / "copy")
+    (folder / "model.onnx").unlink()  # one model file is left, as if somebody had logged no more
+    if how == "removed":
+        (folder / MANIFEST).unlink()
+    else:
+        (folder / "more").mkdir()
+        shutil.copy(folder / MANIFEST, folder / "more")
+    for uri in (f"models:/{name}@production", f"models:/{name}/1", f"runs:/{run_id}/bundle"):
+        with pytest.raises(RegistryError, match=f"{bundle.digest} was published, and here are [02] files"):
+            fetch(uri, tmp_path / uri.replace("/", "_"), store)
+
+
+def test_a_bundle_that_was_changed_is_mended_by_publishing_it_again(store: str, bundle: Bundle, tmp_path: Path) -> None:
+    publish_bundle(bundle.path, "mended", "production", store)
+    folder = artefacts(store, "mended", tmp_path / "copy")
+    (folder / "scaler.json").write_bytes(b"{}")
+    with pytest.raises(BundleCorrupt, match=r"scaler\.json .*; publish it again from where it was built"):
+        fetch("models:/mended@production", tmp_path / "a", store)
+    again = publish_bundle(bundle.path, "mended", "production", store)
+    assert (again.version, again.is_new) == ("2", True)
+    assert fetch_model("models:/mended@production", tmp_path / "b", store).digest == bundle.digest
+    assert publish_bundle(bundle.path, "mended", "production", store).version == "2"
+
+
+@pytest.mark.parametrize("digest", ["of the bundle", "of another", None])
+def test_a_version_that_somebody_registered_by_hand_has_the_digest_of_its_run(
+    store: str, bundle: Bundle, tmp_path: Path, digest: str | None
+) -> None:
+    name = f"by hand {digest}"
+    tags = {"of the bundle": {"bundle_digest": bundle.digest}, "of another": {"bundle_digest": "sha256:0"}}
+    with connected(store) as client:
+        made = client.create_run(experiment_id(client, "by hand"), tags=tags.get(str(digest), {}))
+        run_id = made.info.run_id
+        client.log_artifacts(run_id, str(bundle.path), "best_model")
+    register(store, run_id, name)
+    words = ("import", "--from", f"models:/{name}@production", "--tracking-uri", store, "--models-dir", tmp_path)
+    said = run(*words)
+    assert said.exit_code == (1 if digest == "of another" else 0), said.output
+    assert ("sha256:0 was published" in said.output) is (digest == "of another")
+    assert ("MLflow keeps no digest of it" in said.output) is (digest is None)
+
+
 # Traps.
 
 
@@ -241,6 +337,24 @@ def test_traps_in_a_run_are_refused_and_never_go_off(classes: Any, store: str, t
             assert refused.exit_code == 1
             assert "--trust-pickle" in refused.output
     assert not marker.exists()
+
+
+def test_a_trap_in_the_pytorch_flavour_is_refused_and_never_goes_off(store: str, tmp_path: Path) -> None:
+    folder = tmp_path / "best_model"
+    (folder / "data").mkdir(parents=True)
+    write(
+        folder / "MLmodel", b"flavors: {pytorch: {model_data: data}, python_function: {loader_module: mlflow.pytorch}}"
+    )
+    for name in ("model.pth", "pickle_module_info.txt"):
+        write(folder / "data" / name, saved(Trap(tmp_path / "it-ran")))
+    joblib.dump(Trap(tmp_path / "it-ran"), folder / "scalers.joblib")
+    with connected(store) as client:
+        run_id = client.create_run(experiment_id(client, "elsewhere")).info.run_id
+        client.log_artifacts(run_id, str(folder), "best_model")
+    words = ("--tracking-uri", store, "--version", "v2.0", "--models-dir", tmp_path / "m")
+    refused = run("import", "--from", f"runs:/{run_id}/best_model", *words)
+    assert (refused.exit_code, "--trust-pickle" in refused.output) == (1, True)
+    assert not (tmp_path / "it-ran").exists()
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "golden.npz", "model.onnx"])
@@ -276,17 +390,47 @@ def test_parameters_of_the_run_stand_for_options_that_are_not_given(classes: Any
     for value in ("high", 1.5):
         odd = log_run(store, sources, signal_threshold=value)
         refused = run("import", "--from", f"runs:/{odd}/best_model", "--tracking-uri", store, "--version", "v2.1")
-        assert (refused.exit_code, f"run {odd} has a parameter that is none" in refused.output) == (1, True)
+        assert (refused.exit_code, f"signal_threshold of run {odd} is of no use" in refused.output) == (1, True)
         assert str(value) in refused.output
+        assert "Give --signal-threshold" in refused.output
     hourly = run(*words, "--version", "v2.2")
     assert "holds for at most 3 hours" in hourly.output
+    assert "in hours; give --max-holding-period in bars" in run(*words, "--holding-unit", "bars").output
     assert "--version, such as v2.0" in run(*words).output
+
+
+def test_a_parameter_that_was_logged_as_none_is_not_set(classes: Any, store: str, tmp_path: Path) -> None:
+    sources = with_known_names(
+        write_sources(tmp_path / "in", network(classes, "mlp"), "bare", scaling("json"), ("json", "flat"))
+    )
+    run_id = log_run(store, sources, exit_threshold=None, signal_threshold=0.6)
+    words = ("import", "--from", f"runs:/{run_id}/best_model", "--tracking-uri", store, "--models-dir", tmp_path / "m")
+    made = run(*words, "--version", "v2.0")
+    assert made.exit_code == 0, made.output
+    strategy = load_bundle(tmp_path / "m/v2.0").config.strategy
+    assert (strategy.exit_threshold, strategy.signal_threshold) == (None, 0.6)
+
+
+def test_a_file_that_is_given_stands_for_the_run_s(classes: Any, store: str, tmp_path: Path) -> None:
+    fitted = scaling("json")
+    sources = with_known_names(
+        write_sources(tmp_path / "in", network(classes, "mlp"), "bare", fitted, ("json", "flat"))
+    )
+    run_id = log_run(store, sources)
+    other = write(tmp_path / "scaler.json", {**fitted.content, "mean": [0.5] * 23})
+    with connected(store) as client:
+        client.log_artifact(run_id, str(other), "older")
+    words = ("import", "--from", f"runs:/{run_id}/best_model", "--tracking-uri", store, "--models-dir", tmp_path / "m")
+    assert "give it with --scaler" in run(*words, "--version", "v2.0").output
+    made = run(*words, "--version", "v2.0", "--scaler", other)
+    assert made.exit_code == 0, made.output
+    assert set(load_bundle(tmp_path / "m/v2.0").scaler.mean) == {0.5}
 
 
 @pytest.mark.usefixtures("published")
 def test_a_published_bundle_keeps_its_version_and_everything_else(store: str, bundle: Bundle, tmp_path: Path) -> None:
     words = ("import", "--from", f"models:/{NAME}@production", "--tracking-uri", store, "--models-dir", tmp_path)
-    assert "leave out signal_threshold" in run(*words, "--signal-threshold", "0.2").output
+    assert "leave out --signal-threshold" in run(*words, "--signal-threshold", "0.2").output
     assert "leave out --version v7.0" in run(*words, "--version", "v7.0").output
     made = run(*words)
     assert made.exit_code == 0, made.output
@@ -328,9 +472,20 @@ def test_files_that_cannot_be_told_apart_are_named(classes: Any, store: str, tmp
     )
     run_id = log_run(store, sources)
     with connected(store) as client:
-        client.log_artifact(run_id, str(sources.scaler), "older")
-    with pytest.raises(RegistryError, match=r"several files for the scaler: older/scaler\.json, scaler\.json"):
+        client.log_artifact(run_id, str(sources.scaler), "copy")
+    assert fetch_run(run_id, "best_model", tmp_path / "copy", store).sources is not None
+    with connected(store) as client:
+        client.log_artifact(run_id, str(write(tmp_path / "scaler.json", b"{}")), "older")
+    with pytest.raises(
+        RegistryError, match=r"files for the scaler: copy/scaler\.json, older/scaler\.json, scaler\.json"
+    ):
         fetch_run(run_id, "best_model", tmp_path / "a", store)
+    assert fetch_run(run_id, "best_model", tmp_path / "given", store, ["scaler"]).sources is not None
+    with connected(store) as client:
+        client.log_artifact(run_id, str(sources.scaler), "best_model/a")
+        client.log_artifact(run_id, str(tmp_path / "scaler.json"), "best_model/b")
+    with pytest.raises(RegistryError, match=r"files for the scaler: a/scaler\.json, b/scaler\.json"):
+        fetch_run(run_id, "best_model", tmp_path / "own", store)
     with connected(store) as client:
         client.log_artifact(run_id, str(write(tmp_path / "epoch3.pt", b"x")), "best_model")
     with pytest.raises(RegistryError, match=r"must hold one model file .* holds best_model\.pt, epoch3\.pt"):
@@ -339,6 +494,30 @@ def test_files_that_cannot_be_told_apart_are_named(classes: Any, store: str, tmp
         client.log_artifact(run_id, str(sources.asset_map), "empty")
     with pytest.raises(RegistryError, match="holds no such file"):
         fetch_run(run_id, "empty", tmp_path / "d", store)
+
+
+def test_a_configuration_gives_the_feature_list_where_no_list_does(classes: Any, store: str, tmp_path: Path) -> None:
+    sources = write_sources(tmp_path / "in", network(classes, "mlp"), "bare", scaling("json"), ("json", "flat"))
+    run_id = log_run(store, replace(sources, feature_list=None))
+    config = write(tmp_path / "config.json", {"epochs": 3})
+    with connected(store) as client:
+        client.log_artifact(run_id, str(config), "other")
+    assert fetch_run(run_id, "best_model", tmp_path / "a", store).sources.feature_list is None  # type: ignore[union-attr]
+    write(config, {"feature_list": list(TECH23.features)})
+    with connected(store) as client:
+        client.log_artifact(run_id, str(config))
+    files = fetch_run(run_id, "best_model", tmp_path / "b", store)
+    assert files.sources is not None
+    assert read_foreign(files.sources, HERE).feature_list == TECH23.features
+
+
+@pytest.mark.parametrize("content", [b"flavors: [", b"- a", b"flavors: 3", b"\xff\xfe\x00", b"[" * 5000])
+def test_a_document_that_cannot_be_read_is_said_to(store: str, tmp_path: Path, content: bytes) -> None:
+    with connected(store) as client:
+        run_id = client.create_run(experiment_id(client, "elsewhere")).info.run_id
+        client.log_artifact(run_id, str(write(tmp_path / "MLmodel", content)), "best_model")
+    with pytest.raises(RegistryError, match="the MLmodel of best_model cannot be read; name the model file itself"):
+        fetch_run(run_id, "best_model", tmp_path / "out", store)
 
 
 def test_a_flavour_that_leads_out_of_its_folder_is_refused(store: str, tmp_path: Path) -> None:
@@ -364,10 +543,37 @@ def test_the_store_is_the_one_given_or_the_environments_or_a_local_one(monkeypat
     assert store_uri("sqlite:///mine.db") == "sqlite:///mine.db"
 
 
-def test_a_password_in_the_uri_is_refused_and_not_repeated() -> None:
-    with pytest.raises(RegistryError, match="MLFLOW_TRACKING_USERNAME") as refusal:
-        store_uri("https://ada:s3cret@mlflow.example")
-    assert "s3cret" not in str(refusal.value)
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "https://ada:s3cret@mlflow.example",
+        "https://:s3cret@mlflow.example",
+        "https://ada:s3cret/@mlflow.example",
+        "postgresql://ada:s3cret@db.example/mlflow",
+        "postgresql://db.example/mlflow?user=ada&password=s3cret",
+    ],
+)
+def test_a_password_in_the_uri_is_refused_and_not_repeated(monkeypatch: pytest.MonkeyPatch, uri: str) -> None:
+    with pytest.raises(RegistryError, match="MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD") as refusal:
+        store_uri(uri)
+    assert "s3cret" not in "".join(traceback.format_exception(refusal.value))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    said = run("import", "--from", "models:/x@production")
+    assert (said.exit_code, "s3cret" in said.output) == (1, False)
+
+
+def test_a_uri_that_is_none_and_a_driver_that_is_not_there_are_said_to(store: str) -> None:
+    with pytest.raises(RegistryError, match="must be like http://host:5000"):
+        store_uri("http://[bad")
+    with pytest.raises(RegistryError, match="No module named 'psycopg'"), connected(store):
+        raise ModuleNotFoundError("No module named 'psycopg'")
+
+
+def test_mlflow_is_imported_when_it_is_used() -> None:
+    modules = "serve_app.model.mlflow_registry, serve_app.cli.bundle, serve_app.cli.train, serve_app.supervised"
+    code = f"import sys, {modules}; print('mlflow' in sys.modules)"
+    said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert said.stdout == "False\n"
 
 
 @pytest.mark.parametrize("own", [None, "environment", "function"])
@@ -414,6 +620,49 @@ def test_a_run_ends_as_what_it_was(store: str, error: BaseException | None, stat
     assert run.info.status == status
     assert run.data.params == {"fit.seed": "7", "fit.epochs": "3", "architecture": "mlp"}
     assert run.data.metrics == {"test_brier": 0.2}
+
+
+def test_a_run_that_fails_says_why_even_if_the_store_is_gone(tmp_path: Path) -> None:
+    def train() -> None:
+        with tracked_run("train v9.9", f"sqlite:///{tmp_path}/mlflow.db", "signalgraph"):
+            write(tmp_path / "mlflow.db", b"no database " * 1000)
+            raise ValueError("diverged")
+
+    with pytest.raises(ValueError, match="diverged"):
+        train()
+
+
+def train_v3(store: str, folder: Path) -> tuple[Result, Any]:
+    """Train into a folder, in an experiment of its own, and return what was said and the run."""
+    where = ["--models-dir", str(folder), "--tracking-uri", store, "--experiment", folder.name]
+    done = CliRunner().invoke(main, ["train", "--version", "v3.0", "--preset", "v1.1", "--epochs", "1", *where])
+    with connected(store) as client:
+        [logged] = client.search_runs([experiment_id(client, folder.name)])
+    return done, logged
+
+
+def test_a_training_that_is_terminated_ends_as_killed(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serve_app.training.train.train", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    before = signal.getsignal(signal.SIGTERM)
+    done, logged = train_v3(store, tmp_path / "terminated")
+    assert (done.exit_code, logged.info.status) == (1, "KILLED")
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert not (tmp_path / "terminated/v3.0").exists()
+
+
+def test_a_bundle_that_could_not_be_logged_is_there_and_is_told(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any) -> None:
+        raise RegistryError("MLflow at http://tracking: no space left")
+
+    monkeypatch.setattr("serve_app.model.mlflow_registry.tracking.TrackedRun.bundle", fails)
+    done, logged = train_v3(store, tmp_path / "unlogged")
+    assert (done.exit_code, logged.info.status) == (1, "FAILED")
+    assert load_bundle(tmp_path / "unlogged/v3.0").digest in done.output
+    assert "no space left" in done.output
 
 
 def test_training_logs_what_it_did_and_trains_the_same_without(store: str, tmp_path: Path) -> None:

@@ -1,13 +1,17 @@
+import asyncio
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from serve_app.errors import StageFailed, TooFewBars, UnknownSymbol
+from serve_app.errors import StageFailed, TooFewBars, UnknownSymbol, WrongType
+from serve_app.pipeline import Pipeline
 from serve_app.supervised import BatchInferenceEngine
+from serve_app.types import Bars, SignalRequest, WindowBatch
+from tests.factories import PRODUCTION, window
 from tests.unit.model.foreign.files import CLASS_OF, LOOKBACK, SYMBOLS, network, original, scaling, unscaled
-from tests.unit.supervised.conftest import Configure, frame_of
+from tests.unit.supervised.conftest import Configure, bars_frame, frame_of
 
 
 def engine(config: dict[str, Any]) -> BatchInferenceEngine:
@@ -45,6 +49,39 @@ def test_the_map_may_be_a_dict_and_an_unknown_symbol_gets_nobody_elses_embedding
     assert batch.predict_batch({}) == {}
     assert batch.refusals == {}
     assert batch.predict_batch({"IBM": pd.DataFrame()}) == {}
+    nothing: Any = None
+    assert list(batch.predict_batch({"AAPL": nothing, "IBM": good})) == ["IBM"]  # one that is none harms no other
+    assert isinstance(batch.refusals["AAPL"], WrongType)
+
+
+def test_a_bundle_answers_many_symbols_from_their_bars(pipeline: Pipeline, bars: dict[str, Bars]) -> None:
+    symbols = ("AAPL", "IBM", "MSFT")
+    requests = [SignalRequest(symbol, window(bars[symbol])) for symbol in symbols]
+    outcomes = asyncio.run(pipeline.run([pipeline.row(request) for request in requests]))
+    frames = {symbol: bars_frame(window(bars[symbol])) for symbol in (*symbols, "FB")}
+    batch = BatchInferenceEngine(None, None, {"bundle": str(PRODUCTION)})
+    answers = batch.predict_batch(frames)
+    assert answers == pytest.approx(
+        {s: outcome.probability for s, outcome in zip(symbols, outcomes, strict=True)}, abs=1e-6
+    )
+    assert list(batch.refusals) == ["FB"]
+
+
+def test_all_symbols_share_one_forward_pass(
+    classes: Any, configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = engine(configure(network(classes, "mlp"), "module", scaling("global")))
+    model, sizes = type(batch._in_process.model), []
+    forward = model.forward
+
+    def counted(self: Any, windows: WindowBatch) -> Any:
+        sizes.append(len(windows))
+        return forward(self, windows)
+
+    monkeypatch.setattr(model, "forward", counted)
+    good = frame_of(unscaled(np.random.default_rng(4), LOOKBACK))
+    assert len(batch.predict_batch({**dict.fromkeys(SYMBOLS, good), "TSLA": good})) == len(SYMBOLS)
+    assert sizes == [len(SYMBOLS)]
 
 
 def test_what_is_not_finite_is_a_refusal_and_a_model_that_fails_an_error(

@@ -6,6 +6,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.preprocessing import StandardScaler
 
 from serve_app.errors import BundleError, ConfigError
 from serve_app.model import Bundle
@@ -77,6 +78,9 @@ def test_the_configuration_of_a_bundle_is_one_too(bundle: Bundle, features: pd.D
         (lambda f: f.assign(OBV=np.nan, vwap=np.nan, close=np.nan), "is missing, at most 10%"),
         (lambda f: f.assign(OBV=np.inf), "OBV is infinite"),
         (lambda f: f.assign(OBV="x"), "no number"),
+        (lambda f: pd.concat([f, f[["OBV"]]], axis=1), "the frame has OBV more than once"),
+        (lambda f: f.assign(timestamp=range(len(f)))[::-1], "is not later than the one before it"),
+        (lambda f: f.to_numpy(), "a ndarray was given; a pandas DataFrame is needed"),
     ],
 )
 def test_a_frame_that_cannot_be_used_is_a_value_error_with_the_reason(
@@ -98,6 +102,33 @@ def test_gaps_count_in_the_window_only_and_are_filled_forward(
     gap.loc[gap.index[-2], NAMES[3]] = np.nan
     filled.loc[filled.index[-2], NAMES[3]] = features[NAMES[3]].iloc[-3]
     np.testing.assert_array_equal(made.preprocess(gap), made.preprocess(filled))
+
+
+@pytest.mark.parametrize("rows", [0, -5, 24.0, True, "24"])
+def test_a_window_has_a_whole_number_of_rows(features: pd.DataFrame, rows: Any) -> None:
+    with pytest.raises(ValueError, match=r"lookback_window is .*; it must be a whole number of rows") as refused:
+        preprocess_for_inference(features, NAMES, scaling("bare").content, rows)
+    assert isinstance(refused.value, MissingSetting)
+
+
+@pytest.mark.parametrize("n", [1, 22])
+def test_a_scaler_of_other_features_is_refused(features: pd.DataFrame, n: int) -> None:
+    with pytest.raises(BundleError, match=f"fitted on {n} features, the model takes 23"):
+        preprocess_for_inference(features, NAMES, Scaler(np.zeros(n), np.ones(n)))
+
+
+def test_a_scaler_that_remembers_names_must_have_them_in_the_same_order(
+    features: pd.DataFrame, config: dict[str, Any], tmp_path: Path
+) -> None:
+    named, turned = StandardScaler().fit(features[NAMES]), StandardScaler().fit(features[NAMES[::-1]])
+    bare = StandardScaler().fit(features[NAMES].to_numpy())
+    expected = preprocess_for_inference(features, NAMES, bare)
+    np.testing.assert_array_equal(preprocess_for_inference(features, NAMES, named), expected)
+    with pytest.raises(BundleError, match="on the same features in another order"):
+        preprocess_for_inference(features, NAMES, turned)
+    joblib.dump(turned, config["scaler_path"])
+    with pytest.raises(BundleError, match="on the same features in another order"):
+        preprocessor(config, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from serve_app.errors import DuplicateTimestamps, InvalidBar, MissingColumns, UnsortedTimestamps
+from serve_app.errors import DuplicateTimestamps, InvalidBar, MissingColumns, UnsortedTimestamps, WrongType
 from serve_app.preprocess import TECH23
 from serve_app.supervised import SupervisedNNStrategy, Tech23Calculator, align_realtime_data
 from serve_app.types import Bars
@@ -44,6 +44,44 @@ def test_a_history_that_grows_bar_by_bar_has_the_features_of_the_whole(
     np.testing.assert_array_equal(by_features, by_bars)
 
 
+@pytest.mark.parametrize("by_index", [False, True])
+def test_what_comes_back_can_be_the_history_of_the_next_bar(
+    history: pd.DataFrame, bars: dict[str, Bars], by_index: bool
+) -> None:
+    calculator = Tech23Calculator()
+    grown = (indexed(history) if by_index else history).iloc[:-30]
+    for i in range(len(history) - 30, len(history)):
+        grown = align_realtime_data(grown, {**history.iloc[i].to_dict(), "symbol": "IBM"}, calculator)
+    assert len(grown) == NEEDED
+    assert "symbol" not in grown.columns
+    expected = features_of(window(bars["IBM"])).values  # noqa: PD011  no frame
+    np.testing.assert_array_equal(grown[list(TECH23.features)].tail(LOOKBACK).to_numpy(), expected)
+
+
+def test_a_bar_has_the_sentiment_of_the_bar_before_it_and_its_typical_price_where_it_says_nothing(
+    history: pd.DataFrame,
+) -> None:
+    known = history.assign(sentiment_score_hourly_ffill=np.nan, vwap=history["close"]).iloc[:-1]
+    known.loc[known.index[-3], "sentiment_score_hourly_ffill"] = 0.8
+    last = history.iloc[-1].to_dict()
+    grown = align_realtime_data(known, last, Tech23Calculator(neutral_sentiment=0.4))
+    assert grown["sentiment_score_hourly_ffill"].tail(6).tolist() == [0.4, 0.4, 0.8, 0.8, 0.8, 0.8]
+    assert grown["vwap"].iloc[-2] == history["close"].iloc[-2]
+    assert grown["vwap"].iloc[-1] == pytest.approx((last["high"] + last["low"] + last["close"]) / 3, rel=1e-15)
+
+
+def test_a_calculator_of_elsewhere_may_want_capitals(history: pd.DataFrame) -> None:
+    class Title:
+        def calculate_all_indicators(self, frame: pd.DataFrame) -> pd.DataFrame:
+            return frame.assign(SMA_2=frame["Close"].rolling(2).mean())
+
+    capitals = history.rename(columns={name: name.title() for name in history.columns if name != "timestamp"})
+    grown = align_realtime_data(capitals.iloc[:-1], capitals.iloc[-1].to_dict(), Title())
+    assert grown["SMA_2"].iloc[-1] == history["close"].tail(2).mean()
+    with pytest.raises(MissingColumns, match="the bar lacks Open, High"):
+        align_realtime_data(capitals.iloc[:-1], history.iloc[-1].to_dict(), Title())
+
+
 def test_the_same_bar_again_changes_nothing_and_another_one_is_refused(history: pd.DataFrame) -> None:
     calculator, last = Tech23Calculator(), history.iloc[-1].to_dict()
     pd.testing.assert_frame_equal(
@@ -61,6 +99,13 @@ def test_bars_that_are_none_are_refused(history: pd.DataFrame) -> None:
         align_realtime_data(history.iloc[:-1], {k: last[k] for k in ("open", "high", "low", "close")}, calculator)
     with pytest.raises(InvalidBar, match="prices must be > 0"):
         align_realtime_data(history.iloc[:-1], {**last, "low": -1.0}, calculator)
+    for grown in (history, history.iloc[:-1]):
+        with pytest.raises(WrongType, match="no number"):
+            align_realtime_data(grown, {**last, "close": "x"}, calculator)
+    with pytest.raises(UnsortedTimestamps, match="is not later than the one before it"):
+        align_realtime_data(history.iloc[[0, 2, 1, 5]], last, calculator)
+    with pytest.raises(MissingColumns, match="the history lacks volume"):
+        align_realtime_data(history.drop(columns="volume"), last, calculator)
 
 
 def test_any_calculator_will_do_and_gets_all_rows(history: pd.DataFrame) -> None:

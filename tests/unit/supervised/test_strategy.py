@@ -18,13 +18,16 @@ from serve_app.errors import (
     StageFailed,
     TooFewBars,
     TooManyMissing,
+    UnknownColumns,
     UnknownSymbol,
+    UnsortedTimestamps,
     WrongType,
 )
 from serve_app.model import Bundle, load_bundle
 from serve_app.model.mlflow_registry import publish_bundle
 from serve_app.model.mlflow_registry.store import connected, experiment_id
 from serve_app.pipeline import Pipeline
+from serve_app.preprocess import TECH23
 from serve_app.supervised import MissingFile, MissingSetting, SupervisedNNStrategy
 from serve_app.types import Bars, SignalRequest
 from tests.factories import PRODUCTION, features_of, window
@@ -64,9 +67,9 @@ def test_every_form_gives_the_probability_of_the_original(
     module, fitted = network(classes, architecture), scaling("global")
     config = configure(module, form, fitted)
     if architecture == "cnn_lstm" and form == "bare":
-        with pytest.raises(ConfigError, match="do not show whether it pools"):
+        with pytest.raises(ConfigError, match=r'whether it pools.*set config\["use_pooling"\] to True or False'):
             SupervisedNNStrategy(config)
-        return
+        config["use_pooling"] = True
     strategy = SupervisedNNStrategy(config)
     window_tensor, asset_id = strategy.prepare_input_sequence(features, "MSFT")
     assert window_tensor is not None
@@ -104,8 +107,11 @@ def test_the_feature_list_decides_the_order_and_other_columns_are_not_looked_at(
 def test_a_window_in_another_layout_is_computed_alike(strategy: SupervisedNNStrategy, features: pd.DataFrame) -> None:
     windows, ids = strategy.prepare_input_sequence(features, "IBM")
     assert windows is not None
+    expected = strategy.get_model_prediction(windows, ids)
     fortran = torch.from_numpy(np.asfortranarray(windows.numpy()))
-    assert strategy.get_model_prediction(fortran, ids) == strategy.get_model_prediction(windows, ids)
+    others: list[Any] = [fortran, windows.double(), windows.clone().requires_grad_(), windows.numpy()]
+    for other in others:
+        assert strategy.get_model_prediction(other, ids) == expected
 
 
 def test_thresholds_come_from_the_bundle_and_the_configuration_wins(bundle: Bundle) -> None:
@@ -115,6 +121,17 @@ def test_thresholds_come_from_the_bundle_and_the_configuration_wins(bundle: Bund
     assert higher.generate_trade_action(own, "FLAT") == "HOLD"
     with pytest.raises(ConfigError, match="the bundle holds for 8 bars; leave out max_holding_period_hours"):
         SupervisedNNStrategy({"bundle": str(PRODUCTION), "max_holding_period_hours": 4})
+
+
+def test_thresholds_are_those_that_the_configuration_has_now(served: SupervisedNNStrategy) -> None:
+    config: dict[str, Any] = {"signal_threshold": 0.7}
+    for strategy in (SupervisedNNStrategy(config), SupervisedNNStrategy({"bundle": str(PRODUCTION)})):
+        strategy.config["signal_threshold"] = 0.9
+        assert strategy.generate_trade_action(0.8, "FLAT") == "HOLD"
+        strategy.config["signal_threshold"] = 7
+        with pytest.raises(ConfigError, match="signal_threshold is 7"):
+            strategy.generate_trade_action(0.8, "FLAT")
+    assert served.generate_trade_action(0.8, "FLAT") == "BUY"
 
 
 # Actions.
@@ -184,6 +201,50 @@ def test_without_files_nothing_is_loaded_and_nothing_decided(features: pd.DataFr
         strategy.get_model_prediction(torch.zeros(1, 24, 23), torch.tensor([0]))
 
 
+def test_a_misspelt_key_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    SupervisedNNStrategy({"signal_treshold": 0.9, "exit_threshold": None, "feature_list": []})
+    assert caplog.messages == ["the configuration has keys that nothing reads: signal_treshold"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"model_path": "best_model.pt"}, "leave out bundle, or model_path"),
+        ({"feature_list": ["close"]}, "feature_list is not that of the bundle"),
+        ({"lookback_window": 25}, "lookback_window is 25, the bundle's is 24"),
+        ({"signal_threshold": 2}, "signal_threshold is 2"),
+        ({"bundle": 5}, "bundle is 5; it must be a path"),
+    ],
+)
+def test_what_contradicts_a_bundle_is_refused(settings: dict[str, Any], reason: str) -> None:
+    agreeing = {"bundle": str(PRODUCTION), "lookback_window": LOOKBACK, "feature_list": list(TECH23.features)}
+    assert SupervisedNNStrategy(agreeing).model is not None
+    with pytest.raises(ConfigError, match=reason):
+        SupervisedNNStrategy({**agreeing, **settings})
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"model_path": 5}, "model_path is 5; it must be a path"),
+        ({"feature_list": 5}, "feature_list is 5; it must be a list of names"),
+        ({"asset_id_map": ["IBM"]}, "asset_id_map is a list; it must be a dict"),
+        ({"use_pooling": "no"}, "use_pooling is 'no'"),
+        ({"lookback_window": "24"}, "lookback_window is '24'"),
+        ({"lookback_window": 30}, "lookback_window says 30 rows, but the mlp takes 24"),
+        ({"feature_list": None}, r'set config\["feature_list"\] to the names'),
+        ({"asset_id_map_path": None}, r'give the one it was trained with as config\["asset_id_map_path"\]'),
+    ],
+)
+def test_what_is_wrong_with_a_configuration_is_said_in_its_words(
+    classes: Any, configure: Configure, settings: dict[str, Any], reason: str
+) -> None:
+    config = configure(network(classes, "mlp"), "module", scaling("global"))
+    with pytest.raises((ConfigError, BundleError), match=reason) as refused:
+        SupervisedNNStrategy({**config, **settings})
+    assert "--" not in str(refused.value)
+
+
 @pytest.mark.parametrize("key", ["model_path", "scaler_path"])
 def test_a_path_that_is_not_given_or_leads_nowhere_is_named(classes: Any, configure: Configure, key: str) -> None:
     config = configure(network(classes, "mlp"), "module", scaling("global"))
@@ -237,8 +298,18 @@ def test_files_that_do_not_belong_together_are_refused(classes: Any, configure: 
         (lambda f: rows(f, OBV=np.nan, volume=np.nan, vwap=np.nan), "IBM", TooManyMissing),
         (lambda f: rows(f, OBV=[*[np.nan] * (len(f) - 1), 1.0]), "IBM", TooManyMissing),
         (lambda f: rows(f, OBV="many"), "IBM", WrongType),
+        (lambda f: pd.concat([f, f[["close"]]], axis=1), "IBM", UnknownColumns),
+        (lambda f: rows(f, timestamp=range(len(f)))[::-1], "IBM", UnsortedTimestamps),
+        (lambda f: rows(f, timestamp="2020-01-01"), "IBM", UnsortedTimestamps),
+        (lambda f: f.set_index(pd.date_range("2020", periods=len(f), freq="h"))[::-1], "IBM", UnsortedTimestamps),
+        (lambda _: None, "IBM", WrongType),
+        (lambda f: f, ["IBM"], UnknownSymbol),
+        (lambda f: f, 2, UnknownSymbol),
     ],
-    ids=["unknown symbol", "no symbol", "empty symbol", "too few", "column", "NaN", "first row", "text"],
+    ids=[
+        *("unknown symbol", "no symbol", "empty symbol", "too few", "column", "NaN", "first row", "text"),
+        *("column twice", "numbers descend", "one time", "times descend", "no frame", "a list", "a number"),
+    ],
 )
 def test_data_that_cannot_be_used_gives_nothing_and_says_why(
     strategy: SupervisedNNStrategy, features: pd.DataFrame, spoil: Any, symbol: Any, error: type[Exception]
@@ -250,6 +321,39 @@ def test_data_that_cannot_be_used_gives_nothing_and_says_why(
     assert strategy.on_bar_data({"symbol": symbol}, frame, flat) == "HOLD"
     assert strategy.on_bar_data({"symbol": symbol}, frame, long) == "SELL"  # the exit needs no data
     assert strategy.latest_prediction_probabilities is None
+
+
+def test_times_that_ascend_or_that_nobody_can_read_do_no_harm(
+    strategy: SupervisedNNStrategy, features: pd.DataFrame
+) -> None:
+    n = len(features)
+    days = pd.date_range("2020", periods=n, freq="D", tz="America/New_York")
+    assert strategy.prepare_input_sequence(features.set_index(days), "IBM")[0] is not None
+    for times in (days, days.strftime("%d.%m.%Y"), days.strftime("%Y-%m-%d"), range(n)):
+        assert strategy.prepare_input_sequence(rows(features, timestamp=times), "IBM")[0] is not None
+
+
+def test_features_that_are_given_in_part_are_not_computed_anew(
+    served: SupervisedNNStrategy, strategy: SupervisedNNStrategy, bars: dict[str, Bars]
+) -> None:
+    history = bars_frame(window(bars["IBM"]))
+    assert served.prepare_input_sequence(history, "IBM")[0] is not None
+    assert served.prepare_input_sequence(rows(history, RSI_14=50.0), "IBM") == (None, None)
+    assert "Missing features: vwap" in str(served.latest_refusal)
+    assert strategy.prepare_input_sequence(history, "IBM") == (None, None)  # its features were computed elsewhere
+    assert isinstance(strategy.latest_refusal, MissingColumns)
+
+
+def test_a_model_on_other_features_takes_them_by_its_own_list(classes: Any, configure: Configure) -> None:
+    names = [f"signal_{i}" for i in range(23)]
+    module, fitted = network(classes, "gru_attention"), scaling("global")
+    strategy = SupervisedNNStrategy(configure(module, "module", fitted, feature_list=names))
+    given = unscaled(np.random.default_rng(8), LOOKBACK)
+    windows, ids = strategy.prepare_input_sequence(pd.DataFrame(given, columns=names)[names[::-1]], "AAPL")
+    assert windows is not None
+    assert strategy.get_model_prediction(windows, ids) == pytest.approx(
+        original(module, fitted, "AAPL", given), abs=1e-6
+    )
 
 
 def test_gaps_are_filled_from_earlier_rows_only(strategy: SupervisedNNStrategy, features: pd.DataFrame) -> None:
@@ -271,12 +375,25 @@ def test_gaps_are_filled_from_earlier_rows_only(strategy: SupervisedNNStrategy, 
         (torch.zeros(2, 24, 23), torch.tensor([0, 1]), "2 asset ids"),
         (torch.zeros(2, 24, 23), torch.tensor([0]), "windows of shape"),
         (torch.full((1, 24, 23), float("nan")), torch.tensor([0]), "is no probability"),
-        (torch.zeros(1, 24, 23), torch.tensor([99]), "the model did not answer"),
+        (torch.zeros(1, 24, 23), torch.tensor([99]), "asset id 99 is that of no symbol"),
+        (
+            torch.zeros(1, 24, 23),
+            torch.tensor([3]),
+            "asset id 3 is that of no symbol",
+        ),  # a row of the embedding all the same
+        (
+            torch.zeros(1, 24, 23),
+            torch.tensor([-1]),
+            "asset id -1 is that of no symbol",
+        ),  # the last row, to ONNX Runtime
+        (torch.zeros(1, 24, 23), torch.tensor([1.7]), "the asset id is of float32"),
         (torch.zeros(1, 24, 23), None, "needs an asset id"),
+        (None, torch.tensor([0]), "the window is of object"),
+        ("x", torch.tensor([0]), "the window is of"),
     ],
 )
 def test_a_prediction_that_fails_is_an_error_and_never_a_number(
-    strategy: SupervisedNNStrategy, window_tensor: torch.Tensor, ids: torch.Tensor | None, reason: str
+    strategy: SupervisedNNStrategy, window_tensor: Any, ids: torch.Tensor | None, reason: str
 ) -> None:
     with pytest.raises(StageFailed, match=reason):
         strategy.get_model_prediction(window_tensor, ids)
@@ -294,6 +411,8 @@ def test_a_model_that_fails_never_buys_whatever_the_threshold(
 
     monkeypatch.setattr(type(strategy.model), "predict", broken)
     assert strategy.on_bar_data({"symbol": "IBM"}, features, {}) == "HOLD"
+    assert isinstance(strategy.latest_refusal, StageFailed)
+    assert strategy.latest_prediction_probabilities is None
     long = {"position_type": "LONG", "time_in_position_hours": 8}
     assert strategy.on_bar_data({"symbol": "IBM"}, features, long) == "SELL"
 
@@ -312,6 +431,20 @@ def test_a_bar_is_decided_on_and_what_was_seen_is_kept(
     for hours in (-1, "soon", None):
         bad = {"position_type": "LONG", "time_in_position_hours": hours}
         assert strategy.on_bar_data({"symbol": "IBM"}, features, bad) == "HOLD"
+        assert isinstance(strategy.latest_refusal, InvalidPosition)
+
+
+def test_arguments_that_are_none_at_all_never_buy_and_never_raise(
+    strategy: SupervisedNNStrategy, features: pd.DataFrame
+) -> None:
+    nothing: Any = None
+    long = {"position_type": "LONG", "time_in_position_hours": 8}
+    strategy.config["signal_threshold"] = 0.0
+    assert strategy.on_bar_data({"symbol": "IBM"}, features, nothing) == "HOLD"
+    assert strategy.on_bar_data(nothing, features, {}) == "HOLD"
+    assert strategy.on_bar_data(nothing, features, long) == "SELL"
+    strategy.config["signal_threshold"] = None
+    assert strategy.on_bar_data({"symbol": "IBM"}, features, {}) == "HOLD"
 
 
 # MLflow.
@@ -336,6 +469,7 @@ def test_a_run_gives_model_scaler_map_and_what_the_configuration_lacks(
             client.log_artifact(run_id, path)
         client.log_param(run_id, "lookback_window", 28)
         client.log_param(run_id, "signal_threshold", 0.35)
+        client.log_param(run_id, "max_holding_period_hours", None)
     config = {"tracking_uri": store, "max_holding_period_hours": 8, "lookback_window": 24, "trust_pickle": True}
     strategy = SupervisedNNStrategy(config)
     strategy.load_dependencies_from_mlflow(run_id)
@@ -356,6 +490,23 @@ def test_a_run_gives_model_scaler_map_and_what_the_configuration_lacks(
     with pytest.raises(BundleError, match="trust_pickle"):
         untrusting.load_dependencies_from_mlflow(run_id)
     assert untrusting.model is None
+    assert untrusting.config == {"tracking_uri": store}  # nothing of a run that was not loaded
+
+
+def test_what_a_run_lacks_the_configuration_may_name(
+    classes: Any, configure: Configure, features: pd.DataFrame, store: str
+) -> None:
+    module, fitted = network(classes, "gru_attention"), scaling("global")
+    config = {**configure(module, "module", fitted), "tracking_uri": store, "model_path": None}
+    with connected(store) as client:
+        run_id = client.create_run(experiment_id(client, "bare")).info.run_id
+        client.log_artifact(run_id, configure(module, "module", fitted)["model_path"], "best_model")
+    strategy = SupervisedNNStrategy(config)
+    strategy.load_dependencies_from_mlflow(run_id)
+    windows, ids = strategy.prepare_input_sequence(features, "IBM")
+    assert windows is not None
+    expected = original(module, fitted, "IBM", features.to_numpy()[-LOOKBACK:])
+    assert strategy.get_model_prediction(windows, ids) == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_published_bundle_is_loaded_from_its_run(store: str, bars: dict[str, Bars]) -> None:
