@@ -469,7 +469,6 @@ def test_a_run_gives_model_scaler_map_and_what_the_configuration_lacks(
             client.log_artifact(run_id, path)
         client.log_param(run_id, "lookback_window", 28)
         client.log_param(run_id, "signal_threshold", 0.35)
-        client.log_param(run_id, "max_holding_period_hours", None)
     config = {"tracking_uri": store, "max_holding_period_hours": 8, "lookback_window": 24, "trust_pickle": True}
     strategy = SupervisedNNStrategy(config)
     strategy.load_dependencies_from_mlflow(run_id)
@@ -507,6 +506,20 @@ def test_what_a_run_lacks_the_configuration_may_name(
     assert windows is not None
     expected = original(module, fitted, "IBM", features.to_numpy()[-LOOKBACK:])
     assert strategy.get_model_prediction(windows, ids) == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_parameter_that_is_none_is_not_set(classes: Any, configure: Configure, store: str) -> None:
+    files = configure(network(classes, "lstm_attention"), "module", scaling("global"))
+    with connected(store) as client:
+        run_id = client.create_run(experiment_id(client, "elsewhere")).info.run_id
+        client.log_artifact(run_id, files["model_path"], "best_model")
+        client.log_param(run_id, "signal_threshold", None)
+    config = {**files, "tracking_uri": store}
+    del config["model_path"]
+    strategy = SupervisedNNStrategy(config)
+    strategy.load_dependencies_from_mlflow(run_id)
+    assert "signal_threshold" not in strategy.config
+    assert strategy.generate_trade_action(0.7, "FLAT") == "BUY"
 
 
 def test_a_published_bundle_is_loaded_from_its_run(store: str, bars: dict[str, Bars]) -> None:
