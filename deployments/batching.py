@@ -1,25 +1,62 @@
 """Permit-first batching: a batch is cut when a slot downstream is free, never on a timer while it is busy.
 
 `serve.batch` forms batches before it takes its permit, so under load it cuts small ones that then queue. Here the
-rows wait in the queue until there is a permit, and all that are waiting then leave together.
+rows wait in the queue until there is a permit, and all that are waiting then leave together. The first permit is for
+whatever waits; further ones are for full batches only, so that they add replicas under load and cut no batch smaller.
 """
 
 import asyncio
 import contextvars
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 
 from serve_app.errors import Overloaded, StageFailed
 from serve_app.types import Outcome, Reason, Row
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
+class _Call:
+    """Rows that one caller awaits together."""
+
+    future: asyncio.Future[list[Outcome]]
+    rows: Sequence[Row]
+    outcomes: list[Outcome | None] = field(init=False)
+    missing: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.missing = len(self.rows)
+        self.outcomes = [None] * self.missing
+
+    def answer(self, place: int, outcome: Outcome) -> None:
+        self.outcomes[place] = outcome
+        self.missing -= 1
+        if not self.missing:
+            self.finish(None)
+
+    def finish(self, otherwise: Callable[[Row], Outcome] | None) -> None:
+        """Give the caller what there is, and `otherwise` for the rest."""
+        if self.future.done():
+            return
+        pairs = zip(self.rows, self.outcomes, strict=True)
+        self.future.set_result([outcome or otherwise(row) for row, outcome in pairs])  # type: ignore[misc]
+
+
+@dataclass(slots=True, eq=False)
 class _Entry:
-    row: Row
-    future: asyncio.Future[Outcome]
+    call: _Call
+    place: int
     arrived: float
+
+    @property
+    def row(self) -> Row:
+        return self.call.rows[self.place]
+
+    @property
+    def awaited(self) -> bool:
+        """Whether anybody still wants it: not when its caller left, or when its deadline has passed."""
+        return not self.call.future.done()
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +67,23 @@ class Limits:
     max_in_flight: int
     max_queued_rows: int
     deadline_s: float
+    max_wait_s: float = 0.0
+    """How long a batch that is not full waits for company although a permit is free."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A batch that has come back: how many rows, how long each had waited before it left, how long it was away."""
+
+    waits_s: Sequence[float]
+    took_s: float
+
+    def __len__(self) -> int:
+        return len(self.waits_s)
+
+
+def _ignore(_: Sent) -> None:
+    """Nobody wants to know."""
 
 
 class Batcher:
@@ -40,86 +94,129 @@ class Batcher:
         run: Callable[[Sequence[Row]], Awaitable[list[Outcome]]],
         abstain: Callable[[Row, Reason], Outcome],
         limits: Limits,
+        sent: Callable[[Sent], None] = _ignore,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
+        self.limits = limits
+        """May be replaced at any time: the next batch obeys."""
         self._run = run
         self._abstain = abstain
-        self._limits = limits
+        self._sent = sent
         self._clock = clock
         self._queue: deque[_Entry] = deque()
-        self._free = limits.max_in_flight
+        self._in_flight = 0
+        self._rows_in_flight = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._cut_at: asyncio.Handle | None = None
+        self._patient = False
 
-    async def submit(self, row: Row) -> Outcome:
-        """Return the outcome of a row, or an abstention when the deadline passes first.
+    @property
+    def outstanding(self) -> int:
+        """Rows that wait or are downstream."""
+        return len(self._queue) + self._rows_in_flight
 
-        Raises Overloaded when the queue is full. Cancelling it disturbs no other row.
+    async def submit(self, rows: Sequence[Row]) -> list[Outcome]:
+        """Return the outcome of each row; an abstention for those that the deadline passes first.
+
+        Raises Overloaded when the queue has no room for all of them. Cancelling it disturbs no other row.
         """
-        self._refuse_when_full()
+        if not rows:
+            return []
+        self._refuse_when_full(len(rows))
         loop = asyncio.get_running_loop()
-        entry = _Entry(row, loop.create_future(), self._clock())
-        self._queue.append(entry)
-        # Cutting one turn of the loop later lets requests that arrived together leave together. In a context of its
-        # own: Ray Serve keeps the request in the context, and would cancel what runs in it when that caller leaves.
-        loop.call_soon(self._cut, context=contextvars.Context())
+        call = _Call(loop.create_future(), rows)
+        now = self._clock()
+        self._queue.extend(_Entry(call, place, now) for place in range(len(rows)))
+        self._cut_soon(loop)
+        deadline = loop.call_later(self.limits.deadline_s, call.finish, self._too_late)
         try:
-            async with asyncio.timeout(self._limits.deadline_s):
-                return await entry.future
-        except TimeoutError:
-            return self._abstain(row, Reason.DEADLINE)
+            return await call.future
+        finally:
+            deadline.cancel()
 
-    def _refuse_when_full(self) -> None:
-        if len(self._queue) < self._limits.max_queued_rows:
+    def _too_late(self, row: Row) -> Outcome:
+        return self._abstain(row, Reason.DEADLINE)
+
+    def _refuse_when_full(self, n: int) -> None:
+        room = self.limits.max_queued_rows - n
+        if len(self._queue) <= room:
             return
         # Rows that nobody awaits any more do not count.
-        self._queue = deque(entry for entry in self._queue if not entry.future.done())
+        self._queue = deque(entry for entry in self._queue if entry.awaited)
         waiting = len(self._queue)
-        if waiting >= self._limits.max_queued_rows:
+        if waiting > room:
             raise Overloaded(f"{waiting} requests are waiting for this model; try again in a second", retry_after_s=1)
+
+    def _cut_soon(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Cut one turn of the loop later: requests that arrived together leave together.
+
+        In a context of its own: Ray Serve keeps the request in the context, and would cancel what runs in it when that
+        caller leaves.
+        """
+        limits, waiting = self.limits, len(self._queue)
+        if self._in_flight >= limits.max_in_flight:
+            return
+        patient = limits.max_wait_s > 0 and waiting < limits.max_batch_size
+        if self._cut_at is not None:
+            if patient or not self._patient:
+                return
+            self._cut_at.cancel()
+        self._patient = patient
+        delay = limits.max_wait_s if patient else 0.0
+        self._cut_at = loop.call_later(delay, self._cut, context=contextvars.Context())
 
     def _cut(self) -> None:
         """Send batches for as long as there are rows and permits."""
-        while self._free > 0 and (entries := self._next_batch()):
-            self._free -= 1
+        self._cut_at = None
+        while self._may_send() and (entries := self._next_batch()):
+            self._in_flight += 1
+            self._rows_in_flight += len(entries)
             task = asyncio.get_running_loop().create_task(self._send(entries))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
+    def _may_send(self) -> bool:
+        if not self._in_flight:
+            return True
+        return self._in_flight < self.limits.max_in_flight and len(self._queue) >= self.limits.max_batch_size
+
     def _next_batch(self) -> list[_Entry]:
         entries: list[_Entry] = []
-        while self._queue and len(entries) < self._limits.max_batch_size:
+        while self._queue and len(entries) < self.limits.max_batch_size:
             entry = self._queue.popleft()
-            # Done before it was run: cancelled by its caller, or past its deadline.
-            if not entry.future.done():
+            if entry.awaited:
                 entries.append(entry)
         return entries
 
     async def _send(self, entries: Sequence[_Entry]) -> None:
         started = self._clock()
+        waits = [started - entry.arrived for entry in entries]
+        rows = [entry.row for entry in entries]
         try:
-            async with asyncio.timeout(self._limits.deadline_s):
-                outcomes = await self._run([entry.row for entry in entries])
-            if len(outcomes) != len(entries):
-                raise StageFailed(f"{len(entries)} rows got {len(outcomes)} outcomes")
+            async with asyncio.timeout(self.limits.deadline_s):
+                outcomes = await self._run(rows)
+            if len(outcomes) != len(rows):
+                raise StageFailed(f"{len(rows)} rows got {len(outcomes)} outcomes")
         except TimeoutError:
-            outcomes = [self._abstain(entry.row, Reason.DEADLINE) for entry in entries]
+            outcomes = [self._too_late(row) for row in rows]
         except Exception as error:  # noqa: BLE001  `run` fails closed by itself; whatever is left must not hang callers
-            for entry in entries:
-                _fail(entry.future, error)
+            _fail(entries, error)
             return
         finally:
-            self._free += 1
+            self._in_flight -= 1
+            self._rows_in_flight -= len(rows)
             self._cut()
-        for entry, outcome in zip(entries, outcomes, strict=True):
-            queued = {"queue": 1e3 * (started - entry.arrived)}
-            _resolve(entry.future, replace(outcome, timings_ms={**queued, **outcome.timings_ms}))
+        self._sent(Sent(waits, self._clock() - started))
+        for entry, wait, outcome in zip(entries, waits, outcomes, strict=True):
+            entry.call.answer(entry.place, _with_wait(outcome, wait))
 
 
-def _resolve(future: asyncio.Future[Outcome], outcome: Outcome) -> None:
-    if not future.done():
-        future.set_result(outcome)
+def _with_wait(outcome: Outcome, wait_s: float) -> Outcome:
+    timings = {"queue": 1e3 * wait_s, **outcome.timings_ms}
+    return Outcome(outcome.action, outcome.probability, outcome.reason, outcome.batch_size, timings)
 
 
-def _fail(future: asyncio.Future[Outcome], error: Exception) -> None:
-    if not future.done():
-        future.set_exception(error)
+def _fail(entries: Iterable[_Entry], error: Exception) -> None:
+    for entry in entries:
+        if entry.awaited:
+            entry.call.future.set_exception(error)

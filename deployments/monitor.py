@@ -14,11 +14,12 @@ import ray
 from ray.exceptions import RayError
 
 from serve_app.config import MonitorConfig
-from serve_app.errors import MonitorUnavailable
-from serve_app.monitor import MonitorState, Observation
+from serve_app.errors import MonitorUnavailable, ServeAppError
+from serve_app.monitor import Answered, MonitorState, Observations, answered, observe
+from serve_app.types import Decision
 
 # The version keeps routers of another release away from an actor whose messages they do not speak.
-ACTOR_NAME = "signalgraph-monitor-v1"
+ACTOR_NAME = "signalgraph-monitor-v2"
 NAMESPACE = "signalgraph"
 TIMEOUT_S = 10.0
 """Long enough for the actor to start; whoever asks for a snapshot waits no longer."""
@@ -32,7 +33,7 @@ class MonitorActor:
     def __init__(self, window: int) -> None:
         self._state = MonitorState(window)
 
-    async def push(self, observations: Sequence[Observation], dropped: int) -> None:
+    async def push(self, observations: Observations, dropped: int) -> None:
         """Take in what one router has gathered."""
         self._state.add(observations, dropped)
 
@@ -63,16 +64,16 @@ class Reporter:
     def __init__(self, application: str, config: MonitorConfig) -> None:
         self._application = application
         self._config = config
-        self._buffer: deque[Observation] = deque(maxlen=config.max_buffered)
+        self._buffer: deque[Answered] = deque(maxlen=config.max_buffered)
         self._dropped = 0
         self._actor: Any = None
         self._pushing = asyncio.Lock()
 
-    def record(self, observations: Sequence[Observation]) -> None:
-        """Remember observations for the next push. Never waits, never raises."""
+    def record(self, answers: Sequence[Decision | ServeAppError], latency_ms: float) -> None:
+        """Remember the answers of one call for the next push. Never waits, never raises."""
         room = self._config.max_buffered - len(self._buffer)
-        self._dropped += max(0, len(observations) - room)
-        self._buffer.extend(observations)
+        self._dropped += max(0, len(answers) - room)
+        self._buffer.extend(answered(answers, latency_ms))
 
     async def push_forever(self) -> None:
         """Push what has gathered, one push at a time, until cancelled."""
@@ -86,16 +87,17 @@ class Reporter:
     async def push(self) -> None:
         """Push once, if there is anything. What a failed push held is counted as dropped: it may have arrived."""
         async with self._pushing:
-            observations, dropped = list(self._buffer), self._dropped
-            if not observations and not dropped:
+            n, dropped = len(self._buffer), self._dropped
+            if not n and not dropped:
                 return
+            observations = observe(self._buffer)
             self._buffer.clear()
             self._dropped = 0
             try:
                 async with asyncio.timeout(TIMEOUT_S):
                     await (await self._monitor()).push.remote(observations, dropped)
             except BaseException:
-                self._dropped += dropped + len(observations)
+                self._dropped += dropped + n
                 self._actor = None
                 raise
 

@@ -1,13 +1,13 @@
-"""Rolling counts and percentiles, from batches of observations."""
+"""Rolling counts and percentiles, from what routers have summed up."""
 
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from serve_app.monitor.observation import Observation
+from serve_app.monitor.observation import Observations, VariantObservations
 
 PERCENTILES = (50, 95, 99)
 
@@ -34,18 +34,18 @@ class _VariantState:
         self._latencies: deque[float] = deque(maxlen=self.window)
         self._stages: dict[str, deque[float]] = {}
 
-    def add(self, observation: Observation) -> None:
-        self.total += 1
-        self.model_versions[str(observation.model_version)] += 1
-        if observation.reason is not None:
-            # Abstentions are counted and never enter the statistics of what the model did.
-            self.abstentions[str(observation.reason)] += 1
-            return
-        self.actions[str(observation.action)] += 1
-        self.batch_sizes[observation.batch_size] += 1
-        self._latencies.append(observation.latency_ms)
-        for stage, value in (observation.timings_ms or {}).items():
-            self._stages.setdefault(stage, deque(maxlen=self.window)).append(value)
+    def add(self, observed: VariantObservations) -> None:
+        for kind, n in observed.kinds.items():
+            self.total += n
+            self.model_versions[kind.model_version] += n
+            if kind.reason is None:
+                self.actions[str(kind.action)] += n
+            else:
+                self.abstentions[str(kind.reason)] += n
+        self.batch_sizes.update(observed.batch_sizes)
+        self._latencies.extend(observed.latencies_ms)
+        for stage, values in observed.stages_ms.items():
+            self._stages.setdefault(stage, deque(maxlen=self.window)).extend(values)
 
     def snapshot(self) -> dict[str, Any]:
         return {
@@ -68,15 +68,12 @@ class MonitorState:
         self._errors: Counter[str] = Counter()
         self._dropped = 0
 
-    def add(self, observations: Sequence[Observation], dropped: int = 0) -> None:
-        """Take in a batch of observations; `dropped` more were lost on the way."""
+    def add(self, observations: Observations, dropped: int = 0) -> None:
+        """Take in what a router has summed up; `dropped` more answers were lost on the way."""
         self._dropped += dropped
-        for observation in observations:
-            if observation.error is not None:
-                self._errors[observation.error] += 1
-                continue
-            name = str(observation.variant)
-            self._variants.setdefault(name, _VariantState(self._window)).add(observation)
+        self._errors.update(observations.errors)
+        for name, observed in observations.variants.items():
+            self._variants.setdefault(str(name), _VariantState(self._window)).add(observed)
 
     def snapshot(self) -> dict[str, Any]:
         """Return counts, the action mix and latency percentiles (ms) per variant, and errors by code."""

@@ -42,11 +42,11 @@ HELD_TOO_LONG = Position(PositionStatus.LONG, time_in_position_bars=8)
 HELD_BRIEFLY = Position(PositionStatus.LONG, time_in_position_bars=7)
 
 
-def alone(pipeline: Pipeline) -> Callable[[Row], Awaitable[Outcome]]:
+def alone(pipeline: Pipeline) -> Callable[[Sequence[Row]], Awaitable[list[Outcome]]]:
     """Submit each row as a batch of its own."""
 
-    async def submit(row: Row) -> Outcome:
-        return (await pipeline.run([row]))[0]
+    async def submit(rows: Sequence[Row]) -> list[Outcome]:
+        return [outcome for row in rows for outcome in await pipeline.run([row])]
 
     return submit
 
@@ -255,17 +255,39 @@ def test_variants_are_proven_side_by_side(pipeline: Pipeline, candidate: Pipelin
     assert asyncio.run(scenario())
 
 
+UNLUCKY = Position(PositionStatus.LONG, time_in_position_bars=1e6)
+
+
+class Defective(Pipeline):
+    """Meets a defect in every request with one position."""
+
+    def row(self, request: SignalRequest) -> Row:
+        if request.position == UNLUCKY:
+            raise RuntimeError("/secret/path is gone")
+        return super().row(request)
+
+
 def test_a_defect_answers_one_request_with_an_error_and_the_others_as_usual(
     pipeline: Pipeline, bars: dict[str, Bars]
 ) -> None:
-    async def submit(row: Row) -> Outcome:
-        if row.is_long:
-            raise RuntimeError("/secret/path is gone")
-        return Outcome(Action.HOLD, 0.5)
+    service = proven(service_of({PRODUCTION: Lane(Defective(pipeline.bundle, pipeline.stages), alone(pipeline))}))
+    good, bad = decide(service, SignalRequest("MSFT", bars["MSFT"]), SignalRequest("IBM", bars["IBM"], UNLUCKY))
+    assert good.status is Status.OK
+    assert bad.error.code == "internal"
+    assert "secret" not in str(bad.error)
+    assert bad.error.detail["fallback_action"] is Action.SELL
 
-    service = proven(service_of({PRODUCTION: Lane(pipeline, submit)}))
-    good, bad = decide(service, *(SignalRequest("IBM", bars["IBM"], p) for p in (Position(), HELD_TOO_LONG)))
-    assert good.probability == 0.5
+
+def test_a_defect_in_one_variants_lane_answers_the_other_as_usual(
+    pipeline: Pipeline, candidate: Pipeline, bars: dict[str, Bars]
+) -> None:
+    async def defective(rows: Sequence[Row]) -> list[Outcome]:
+        raise RuntimeError(f"/secret/path is gone with {len(rows)} rows")
+
+    lanes = {PRODUCTION: Lane(pipeline, alone(pipeline)), CANDIDATE: Lane(candidate, defective)}
+    service = proven(service_of(lanes, pins={"IBM": CANDIDATE}))
+    bad, good = decide(service, SignalRequest("IBM", bars["IBM"], HELD_TOO_LONG), SignalRequest("MSFT", bars["MSFT"]))
+    assert good.status is Status.OK
     assert bad.error.code == "internal"
     assert "secret" not in str(bad.error)
     assert bad.error.detail["fallback_action"] is Action.SELL
@@ -375,7 +397,7 @@ def test_one_bad_request_among_many_fails_alone(service: SignalService, bars: di
 def test_a_full_queue_is_a_refusal_with_the_action_that_needs_no_model(
     pipeline: Pipeline, bars: dict[str, Bars]
 ) -> None:
-    async def full(_row: Row) -> Outcome:
+    async def full(_rows: Sequence[Row]) -> list[Outcome]:
         raise Overloaded("1024 requests are waiting", retry_after_s=1)
 
     service = proven(service_of({PRODUCTION: Lane(pipeline, full)}))
@@ -388,21 +410,26 @@ def test_a_full_queue_is_a_refusal_with_the_action_that_needs_no_model(
     ]
 
 
-def test_requests_of_one_call_are_submitted_together(pipeline: Pipeline, bars: dict[str, Bars]) -> None:
+def test_requests_of_one_call_are_submitted_together_and_variants_side_by_side(
+    pipeline: Pipeline, candidate: Pipeline, bars: dict[str, Bars]
+) -> None:
     async def scenario() -> list[Any]:
-        waiting: list[Row] = []
+        submitted: list[int] = []
         everybody = asyncio.Event()
 
-        async def submit(row: Row) -> Outcome:
-            waiting.append(row)
-            if len(waiting) == 3:
+        async def submit(rows: Sequence[Row]) -> list[Outcome]:
+            submitted.append(len(rows))
+            if len(submitted) == 2:
                 everybody.set()
             await everybody.wait()  # would wait for ever if they came one after the other
-            return Outcome(Action.HOLD, 0.5)
+            return [Outcome(Action.HOLD, 0.5)] * len(rows)
 
-        service = service_of({PRODUCTION: Lane(pipeline, submit)})
+        lanes = {PRODUCTION: Lane(pipeline, submit), CANDIDATE: Lane(candidate, submit)}
+        service = service_of(lanes, pins={"IBM": CANDIDATE})
         assert await service.prove()
         async with asyncio.timeout(10):
-            return await service.decide("r", real_requests(bars, 3))
+            answers = await service.decide("r", real_requests(bars, 12))
+        assert sorted(submitted) == [3, 9]
+        return answers
 
-    assert values(asyncio.run(scenario()), "probability") == [0.5] * 3
+    assert values(asyncio.run(scenario()), "probability") == [0.5] * 12

@@ -66,8 +66,13 @@ async def settled() -> None:
         await asyncio.sleep(0)
 
 
+async def one(batcher: Batcher, row: Row) -> Outcome:
+    (outcome,) = await batcher.submit([row])
+    return outcome
+
+
 def submit(batcher: Batcher, *ids: int) -> list[asyncio.Task[Outcome]]:
-    return [asyncio.ensure_future(batcher.submit(Row(asset_id))) for asset_id in ids]
+    return [asyncio.ensure_future(one(batcher, Row(asset_id))) for asset_id in ids]
 
 
 def run(scenario: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -277,7 +282,7 @@ def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
         waiting = submit(batcher, 1, 2, 3)
         await settled()
         with pytest.raises(Overloaded, match="3 requests are waiting for this model") as refusal:
-            await batcher.submit(Row(4))
+            await one(batcher, Row(4))
         assert refusal.value.detail == {"retry_after_s": 1}
         await downstream.let_go(0)
         served = submit(batcher, 5)  # there is room again
@@ -302,7 +307,7 @@ def test_rows_that_nobody_awaits_do_not_fill_the_queue() -> None:
         await settled()
         assert not replacement.done()
         with pytest.raises(Overloaded):
-            await batcher.submit(Row(5))
+            await one(batcher, Row(5))
         await downstream.let_all_go()
         assert downstream.batches == [[0], [2, 3, 4]]
         assert (await replacement).probability == 0.04
@@ -320,7 +325,7 @@ def test_two_batchers_have_queues_of_their_own() -> None:
         submit(stuck, 1)
         await settled()
         with pytest.raises(Overloaded):
-            await stuck.submit(Row(2))
+            await one(stuck, Row(2))
         (task,) = submit(free, 3)
         await settled()
         await fast.let_all_go()
@@ -339,7 +344,7 @@ def test_what_is_not_answered_by_the_deadline_is_an_abstention() -> None:
     async def scenario() -> list[Outcome]:
         downstream = Downstream()  # never lets go
         batcher = Batcher(downstream.run, abstain, limits(deadline_s=SOON))
-        return list(await asyncio.gather(batcher.submit(Row(0)), batcher.submit(Row(1, is_long=True))))
+        return list(await asyncio.gather(one(batcher, Row(0)), one(batcher, Row(1, is_long=True))))
 
     assert run(scenario) == [
         Outcome(Action.HOLD, reason=Reason.DEADLINE),
@@ -362,7 +367,7 @@ def test_a_batch_that_hangs_gives_its_permit_back_at_the_deadline() -> None:
             return answer(rows)
 
         batcher = Batcher(hangs_once, abstain, limits(deadline_s=SOON))
-        assert (await batcher.submit(Row(0))).reason is Reason.DEADLINE
+        assert (await one(batcher, Row(0))).reason is Reason.DEADLINE
         await released.wait()
         await settled()
         # The permit is free: a batch leaves at once, whether or not it is back in time.
@@ -425,8 +430,8 @@ def test_a_defect_gives_its_permit_back() -> None:
 
         batcher = Batcher(fails_once, abstain, limits())
         with pytest.raises(RuntimeError, match="a defect"):
-            await batcher.submit(Row(0))
-        assert (await batcher.submit(Row(1))).probability == 0.01
+            await one(batcher, Row(0))
+        assert (await one(batcher, Row(1))).probability == 0.01
 
     run(scenario)
 

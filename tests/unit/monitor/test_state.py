@@ -1,25 +1,15 @@
 from datetime import UTC, datetime
 
 import numpy as np
+import orjson
 import pytest
 
-from serve_app.errors import TooFewBars
-from serve_app.monitor import MonitorState, Observation, observe
+from serve_app.errors import MalformedRequest, ServeAppError, TooFewBars
+from serve_app.monitor import Answered, MonitorState, observe
+from serve_app.schemas import encode
 from serve_app.types import Action, Decision, Reason, Status, VariantName
 
 PRODUCTION, CANDIDATE = VariantName.PRODUCTION, VariantName.CANDIDATE
-
-
-def answered(latency_ms: float = 1.0, **changes: object) -> Observation:
-    given: dict[str, object] = {
-        "variant": PRODUCTION,
-        "model_version": "v1.0",
-        "action": Action.HOLD,
-        "batch_size": 1,
-        "timings_ms": {"model": latency_ms / 2},
-        **changes,
-    }
-    return Observation(latency_ms, **given)  # type: ignore[arg-type]
 
 
 def decision(**changes: object) -> Decision:
@@ -42,6 +32,23 @@ def decision(**changes: object) -> Decision:
     return Decision(**given)  # type: ignore[arg-type]
 
 
+def answered(latency_ms: float = 1.0, **changes: object) -> Answered:
+    """One answer of production."""
+    given = {
+        "variant": PRODUCTION,
+        "model_version": "v1.0",
+        "action": Action.HOLD,
+        "batch_size": 1,
+        "timings_ms": {"model": latency_ms / 2},
+        **changes,
+    }
+    return Answered(decision(**given), latency_ms)
+
+
+def refused(error: ServeAppError) -> Answered:
+    return Answered(error, 1.0)
+
+
 def test_a_monitor_that_heard_nothing_says_so() -> None:
     assert MonitorState(10).snapshot() == {
         "variants": {},
@@ -53,7 +60,7 @@ def test_a_monitor_that_heard_nothing_says_so() -> None:
 
 def test_variants_are_counted_apart() -> None:
     state = MonitorState(10)
-    state.add([answered(), answered(action=Action.BUY), answered(variant=CANDIDATE, model_version="v1.1")])
+    state.add(observe([answered(), answered(action=Action.BUY), answered(variant=CANDIDATE, model_version="v1.1")]))
     variants = state.snapshot()["variants"]
     assert list(variants) == ["candidate", "production"]
     assert variants["production"]["requests"] == 2
@@ -64,14 +71,13 @@ def test_variants_are_counted_apart() -> None:
 
 def test_abstentions_are_counted_by_reason_and_never_among_the_actions() -> None:
     state = MonitorState(10)
-    state.add(
-        [
-            answered(),
-            answered(reason=Reason.DEADLINE, action=Action.SELL, batch_size=0),
-            answered(reason=Reason.DEADLINE, batch_size=0),
-            answered(reason=Reason.MODEL_UNAVAILABLE, batch_size=0),
-        ]
-    )
+    answers = [
+        answered(),
+        answered(reason=Reason.DEADLINE, action=Action.SELL, batch_size=0),
+        answered(reason=Reason.DEADLINE, batch_size=0),
+        answered(reason=Reason.MODEL_UNAVAILABLE, batch_size=0),
+    ]
+    state.add(observe(answers))
     production = state.snapshot()["variants"]["production"]
     assert production["requests"] == 4
     assert production["abstentions"] == {"deadline": 2, "model_unavailable": 1}
@@ -83,7 +89,7 @@ def test_percentiles_are_those_of_the_latest_answers() -> None:
     state = MonitorState(100)
     latencies = np.random.default_rng(0).permutation(1000).astype(float)
     for some in np.split(latencies, 20):
-        state.add([answered(latency) for latency in some.tolist()])
+        state.add(observe([answered(latency) for latency in some.tolist()]))
     production = state.snapshot()["variants"]["production"]
     expected = {f"p{q}": pytest.approx(np.percentile(latencies[-100:], q), abs=1e-3) for q in (50, 95, 99)}
     assert production["latency_ms"] == expected
@@ -93,50 +99,52 @@ def test_percentiles_are_those_of_the_latest_answers() -> None:
 
 def test_stages_that_only_some_answers_went_through_have_percentiles_of_those() -> None:
     state = MonitorState(10)
-    state.add([answered(timings_ms={"queue": 4.0}), answered(timings_ms={}), answered(timings_ms=None)])
+    state.add(observe([answered(timings_ms={"queue": 4.0}), answered(timings_ms={})]))
     assert state.snapshot()["variants"]["production"]["stages_ms"] == {"queue": {"p50": 4.0, "p95": 4.0, "p99": 4.0}}
 
 
 def test_batch_sizes_are_sorted_by_size() -> None:
     state = MonitorState(10)
-    state.add([answered(batch_size=size) for size in (10, 2, 10, 1)])
+    state.add(observe([answered(batch_size=size) for size in (10, 2, 10, 1)]))
     sizes = state.snapshot()["variants"]["production"]["rows_by_batch_size"]
     assert list(sizes.items()) == [("1", 1), ("2", 1), ("10", 2)]
 
 
 def test_errors_are_counted_by_code_and_belong_to_no_variant() -> None:
     state = MonitorState(10)
-    state.add([Observation(1.0, error="malformed"), Observation(1.0, error="malformed"), Observation(1.0, error="x")])
-    assert state.snapshot()["errors"] == {"malformed": 2, "x": 1}
+    wrong = refused(MalformedRequest("not JSON"))
+    state.add(observe([wrong, wrong, refused(TooFewBars("10 bars given"))]))
+    assert state.snapshot()["errors"] == {"malformed": 2, "too_few_bars": 1}
     assert state.snapshot()["variants"] == {}
 
 
 def test_what_was_dropped_on_the_way_adds_up() -> None:
     state = MonitorState(10)
-    state.add([], dropped=3)
-    state.add([answered()], dropped=2)
+    state.add(observe([]), dropped=3)
+    state.add(observe([answered()]), dropped=2)
     assert state.snapshot()["dropped_observations"] == 5
 
 
 def test_a_snapshot_does_not_change_afterwards() -> None:
     state = MonitorState(10)
-    state.add([answered()])
+    state.add(observe([answered()]))
     before = state.snapshot()
-    state.add([answered(), Observation(1.0, error="malformed")])
+    state.add(observe([answered(), refused(MalformedRequest("not JSON"))]))
     assert before["variants"]["production"]["actions"] == {"HOLD": 1}
     assert before["errors"] == {}
 
 
-def test_a_decision_is_observed_with_what_the_monitor_counts() -> None:
-    assert observe(decision(), 3.5) == Observation(
-        3.5, CANDIDATE, "v1.1", Action.BUY, None, None, batch_size=7, timings_ms={"model": 2.0}
-    )
+def test_answers_are_told_once_however_many_times_the_router_tells() -> None:
+    at_once, one_by_one = MonitorState(100), MonitorState(100)
+    answers = [answered(float(i), action=action) for i, action in enumerate([*Action] * 5)]
+    answers += [refused(TooFewBars("10 bars given")), answered(reason=Reason.DEADLINE)]
+    at_once.add(observe(answers))
+    for one in answers:
+        one_by_one.add(observe([one]))
+    assert at_once.snapshot() == one_by_one.snapshot()
 
 
-def test_an_abstention_is_observed_with_its_reason() -> None:
-    abstained = decision(status=Status.ABSTAIN, reason=Reason.DEADLINE, probability=None)
-    assert observe(abstained, 1.0).reason is Reason.DEADLINE
-
-
-def test_an_error_is_observed_by_its_code_alone() -> None:
-    assert observe(TooFewBars("10 bars given"), 2.0) == Observation(2.0, error="too_few_bars")
+def test_a_snapshot_can_be_sent() -> None:
+    state = MonitorState(10)
+    state.add(observe([answered(), answered(reason=Reason.DEADLINE), refused(TooFewBars("10 bars given"))]))
+    assert orjson.loads(encode(state.snapshot())) == state.snapshot()
