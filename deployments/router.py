@@ -1,6 +1,7 @@
 """The router: the ingress deployment. It alone gathers batches, calls the stages in turn and answers HTTP."""
 
 import asyncio
+import gc
 import logging
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
@@ -9,6 +10,7 @@ from typing import Any
 from fastapi import FastAPI
 from ray import serve
 from ray.serve.handle import DeploymentHandle
+from starlette.types import ASGIApp
 
 from deployments.batching import Batcher, Limits
 from deployments.bundles import BundleRef
@@ -61,8 +63,10 @@ class RouterDeployment:
         self._service = SignalService(lanes, Assignment(assignment.candidate_share, assignment.salt, assignment.pins))
         self._reporter = Reporter(serve.get_replica_context().app_name, config.monitor)
         self._tasks: list[asyncio.Task[None]] = []
+        # What is there now stays for good; the collector need not walk it again and again under load.
+        gc.freeze()
 
-    def __serve_build_asgi_app__(self) -> FastAPI:
+    def __serve_build_asgi_app__(self) -> ASGIApp:
         """Return the application that Ray Serve shall serve, once the replica is constructed."""
         pipeline = self._service.production
         bundle = pipeline.bundle

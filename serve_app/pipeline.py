@@ -6,7 +6,7 @@ A stage is an async callable on batches: the `run` of an object here, or a handl
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -160,17 +160,15 @@ class Pipeline:
 
     def row(self, request: SignalRequest) -> Row:
         """Validate a request into a row that may join a batch. Raises a subclass of UnusableRequest."""
-        row = Row(
-            asset_id=self.bundle.asset_id(request.symbol),
-            is_long=request.position.status is PositionStatus.LONG,
-            held=self.strategy.held(request.position),
-        )
+        asset_id = self.bundle.asset_id(request.symbol)
+        is_long, held = request.position.status is PositionStatus.LONG, self.strategy.held(request.position)
         if not isinstance(request.history, Bars):
-            return replace(row, features=recent_rows(request.history, self._rules))
+            features = recent_rows(request.history, self._rules)
+            return Row(asset_id, features=features, is_long=is_long, held=held)
         self._refuse_bars_unless_computed()
         bars = check_history(request.history, self._rules)
         stacked = self._rules.feature_set.stack(bars, self._rules.exogenous)
-        return replace(row, bars=stacked, timestamps=bars.timestamp)
+        return Row(asset_id, bars=stacked, timestamps=bars.timestamp, is_long=is_long, held=held)
 
     def _refuse_bars_unless_computed(self) -> None:
         if self.feature_set.computed:

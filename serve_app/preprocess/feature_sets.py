@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -38,7 +39,7 @@ class Feature:
     compute: Callable[[Frame], FloatArray]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class FeatureSet:
     """A named, ordered set of features over fixed input columns."""
 
@@ -54,7 +55,7 @@ class FeatureSet:
         """Input columns that a client may leave out."""
         return (VWAP, *self.exogenous)
 
-    @property
+    @cached_property
     def features(self) -> tuple[str, ...]:
         """Feature names, in the order the model takes them."""
         return tuple(self.definitions)

@@ -1,6 +1,6 @@
 """What a history must be before a row may join a batch; every refusal says where it is wrong and how to mend it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,8 +39,10 @@ class HistoryRules:
         return self.feature_set.bars_needed(self.lookback_window)
 
 
-def _refuse_columns(given: Iterable[str], required: Iterable[str], known: Iterable[str]) -> None:
-    given, required, known = list(given), list(required), list(known)
+def _refuse_columns(given: Iterable[str], required: Sequence[str], known: Sequence[str]) -> None:
+    given = list(given)
+    if set(required) <= set(given) <= set(known) and len(set(given)) == len(given):
+        return
     missing = [name for name in required if name not in given]
     if missing:
         raise MissingColumns(
@@ -51,10 +53,9 @@ def _refuse_columns(given: Iterable[str], required: Iterable[str], known: Iterab
         raise UnknownColumns(
             f"unknown columns: {', '.join(unknown[:5])}; known are {', '.join(known)}",
             unknown=unknown,
-            known=known,
+            known=list(known),
         )
-    if len(set(given)) < len(given):
-        raise UnknownColumns("a column is given twice; name each column once", columns=given)
+    raise UnknownColumns("a column is given twice; name each column once", columns=given)
 
 
 def _check_timestamps(bars: Bars) -> None:
@@ -96,12 +97,23 @@ def _check_finite(bars: Bars, optional: Iterable[str]) -> None:
             )
 
 
+def _nothing_wrong(bars: Bars) -> bool:
+    """Whether none of the checks below would find anything: a fifth of their time. A comparison with NaN is false."""
+    o, h, l, c, v = (bars.columns[name] for name in REQUIRED_COLUMNS)  # noqa: E741
+    good = (l > 0) & (l <= o) & (o <= h) & (l <= c) & (c <= h) & (h <= LARGEST) & (v >= 0) & (v <= LARGEST)
+    optional = [x for name, x in bars.columns.items() if name not in REQUIRED_COLUMNS]
+    later = bars.timestamp[1:] > bars.timestamp[:-1]
+    return bool(good.all() and later.all() and not any((np.abs(x) > LARGEST).any() for x in optional))
+
+
 def check_bars(bars: Bars, feature_set: FeatureSet) -> None:
     """Check columns, time order, finiteness and the sense of prices, over every bar given.
 
     Raises a subclass of UnusableRequest that names the first offending bar.
     """
     _refuse_columns(bars.columns, REQUIRED_COLUMNS, feature_set.columns)
+    if _nothing_wrong(bars):
+        return
     _check_timestamps(bars)
     _check_finite(bars, feature_set.optional_columns)
     o, h, l, c, v = (bars.columns[name] for name in (OPEN, HIGH, LOW, CLOSE, VOLUME))  # noqa: E741
@@ -143,10 +155,19 @@ def recent_rows(features: FeatureRows, rules: HistoryRules) -> FloatArray:
     Raises MissingColumns, UnknownColumns, TooFewBars, NonFinite or TooManyMissing.
     """
     names = rules.feature_set.features
-    _refuse_columns(features.columns, names, names)
+    window: FloatArray = features.values[-rules.lookback_window :]
+    if features.columns != names:
+        _refuse_columns(features.columns, names, names)
+        window = window[:, [features.columns.index(name) for name in names]]
     _too_few(len(features), rules.lookback_window, "rows of features")
-    order = [features.columns.index(name) for name in names]
-    window: FloatArray = features.values[-rules.lookback_window :, order]
+    if (np.abs(window) <= LARGEST).all():  # nothing missing, nothing beyond
+        return window
+    _refuse_beyond(window, names)
+    _check_missing(window, window.size, names)
+    return window
+
+
+def _refuse_beyond(window: FloatArray, names: tuple[str, ...]) -> None:
     beyond = np.abs(window) > LARGEST
     if beyond.any():
         row, column = np.argwhere(beyond)[0]
@@ -154,8 +175,6 @@ def recent_rows(features: FeatureRows, rules: HistoryRules) -> FloatArray:
             f"features: {names[column]} is infinite or beyond ±{LARGEST:g} in row {row - len(window)} from the end",
             column=names[column],
         )
-    _check_missing(window, window.size, names)
-    return window
 
 
 def check_history(bars: Bars, rules: HistoryRules) -> Bars:

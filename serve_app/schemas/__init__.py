@@ -12,6 +12,7 @@ from serve_app.schemas.bodies import (
 )
 from serve_app.schemas.decode import Limits, parse_batch, parse_json, parse_predict, parse_signal, what_can_be_read
 from serve_app.schemas.encode import decision_document, encode, error_document, predict_document
+from serve_app.schemas.typed import decode_signal, split_batch
 
 __all__ = [
     "REQUEST_ID",
@@ -24,6 +25,7 @@ __all__ = [
     "PredictBody",
     "SignalBody",
     "decision_document",
+    "decode_signal",
     "encode",
     "error_document",
     "parse_batch",
@@ -31,5 +33,6 @@ __all__ = [
     "parse_predict",
     "parse_signal",
     "predict_document",
+    "split_batch",
     "what_can_be_read",
 ]

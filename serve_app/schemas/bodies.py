@@ -28,6 +28,8 @@ Table = Annotated[
 ]
 
 
+MAX_SYMBOL = 64
+"""Characters of a symbol."""
 REQUEST_ID = "X-Request-Id"
 """Header of every request and response; Ray Serve makes one where it is missing, and sends it back."""
 EXAMPLE_DECISION: JsonDict = {
@@ -77,7 +79,7 @@ class FeaturesBody(Body):
 class SignalBody(Body):
     """`POST /v1/signals`: a symbol with either its bars or its features."""
 
-    symbol: str = Field(min_length=1, max_length=64)
+    symbol: str = Field(min_length=1, max_length=MAX_SYMBOL)
     bars: RowsOrColumns = Field(
         default=None,
         description="timestamp (ISO 8601 with a time zone), open, high, low, close, volume and optionally vwap and"
@@ -96,7 +98,7 @@ class BatchBody(Body):
 class PredictBody(Body):
     """`POST /predict`: raw bars, unless each row carries every feature column of the model."""
 
-    symbol: str = Field(min_length=1, max_length=64)
+    symbol: str = Field(min_length=1, max_length=MAX_SYMBOL)
     historical_data: Rows
     position: PositionBody | None = None
 

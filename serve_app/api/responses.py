@@ -1,0 +1,66 @@
+"""Responses: a document or an error as JSON, under the caller's request id."""
+
+import re
+import uuid
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import Request, Response
+from starlette.exceptions import HTTPException
+
+from serve_app.errors import MalformedRequest, ServeAppError, Unauthorized
+from serve_app.schemas import REQUEST_ID, encode, error_document
+from serve_app.service import DEFECT
+from serve_app.types import Action
+
+_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+_JSON = "application/json"
+
+
+def request_id_of(request: Request) -> str:
+    """Return the caller's request id, or a new one. Raises MalformedRequest for one that cannot be echoed."""
+    given = request.headers.get(REQUEST_ID)
+    if given is None:
+        return uuid.uuid4().hex
+    if not _REQUEST_ID.fullmatch(given):
+        raise MalformedRequest(f"{REQUEST_ID} must be 1 to 128 visible ASCII characters")
+    return given
+
+
+def respond(document: Any, status: int = 200) -> Response:
+    """Answer with a document."""
+    return Response(encode(document), status, media_type=_JSON)
+
+
+def respond_error(request_id: str, error: ServeAppError) -> Response:
+    """Answer with an error, and say when to come back where that helps."""
+    headers = {}
+    if error.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers["Retry-After"] = str(error.detail.get("retry_after_s", 1))
+    if isinstance(error, Unauthorized):
+        headers["WWW-Authenticate"] = "Bearer"
+    return Response(encode(error_document(error, request_id)), error.status_code, headers, _JSON)
+
+
+def error_id(request: Request) -> str:
+    """Return the id to answer an error with, which may be that the id is unusable."""
+    try:
+        return request_id_of(request)
+    except MalformedRequest:
+        return uuid.uuid4().hex
+
+
+async def on_bug(request: Request, error: Exception) -> Response:  # noqa: ARG001  what went wrong is in the log only
+    """Answer a defect of ours without giving away what it is."""
+    bug = ServeAppError(DEFECT, fallback_action=Action.HOLD)
+    return respond_error(error_id(request), bug)
+
+
+async def on_http_error(request: Request, error: Exception) -> Response:
+    """Answer what FastAPI itself refuses (no such route, wrong method) in our own shape."""
+    assert isinstance(error, HTTPException)  # noqa: S101  registered for nothing else
+    code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
+    request_id = error_id(request)
+    message = f"{request.method} {request.url.path}: {error.detail}; see /docs"
+    document = {"error": message, "code": code, "detail": {}, "request_id": request_id}
+    return Response(encode(document), error.status_code, error.headers, _JSON)

@@ -1,0 +1,161 @@
+"""The handlers. They read the raw request: a pydantic body parameter costs up to ten times as much on 15 kB."""
+
+import hmac
+import logging
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from fastapi import Request, Response
+from starlette.requests import ClientDisconnect
+
+from serve_app.api.front import Front, hash_key
+from serve_app.api.hot import Handler
+from serve_app.api.responses import error_id, on_bug, request_id_of, respond, respond_error
+from serve_app.errors import ServeAppError, Unauthorized
+from serve_app.schemas import (
+    Limits,
+    decision_document,
+    decode_signal,
+    error_document,
+    parse_batch,
+    parse_json,
+    parse_predict,
+    parse_signal,
+    predict_document,
+    split_batch,
+    what_can_be_read,
+)
+from serve_app.service import DEFECT, Refused
+from serve_app.types import Action, Decision, SignalRequest
+
+log = logging.getLogger(__name__)
+
+
+class Routes:
+    """The handlers, over one `Front`."""
+
+    def __init__(self, front: Front, clock: Callable[[], float]) -> None:
+        self._front = front
+        self._clock = clock
+        config = front.config
+        self._limits = Limits(config.max_body_bytes, config.max_bars, config.max_batch_requests)
+
+    async def authorize(self, request: Request) -> None:
+        """Let only known keys pass, when keys are needed."""
+        if not self._front.api_key_hashes:
+            return
+        scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+        given = hash_key(key.strip())
+        known = [hmac.compare_digest(given, expected) for expected in self._front.api_key_hashes]
+        if scheme.lower() != "bearer" or not any(known):
+            raise Unauthorized("this service needs an API key: send the header `Authorization: Bearer <key>`")
+
+    async def signals(self, request: Request) -> Response:
+        """Decide on one symbol, given its bars or its features."""
+        return await self._answer_one(request, self._read_signal, decision_document)
+
+    async def signals_batch(self, request: Request) -> Response:
+        """Decide on many symbols at once; one unusable request fails alone."""
+        started, request_id = self._clock(), request_id_of(request)
+        requests = self._read_batch(await self._body(request))
+        answers = await self._decide(request_id, requests, started)
+        results = [
+            error_document(a.error, request_id) if isinstance(a, Refused) else decision_document(a) for a in answers
+        ]
+        return respond({"results": results})
+
+    async def predict(self, request: Request) -> Response:
+        """Decide on one symbol, in the shape of older clients."""
+        return await self._answer_one(request, self._read_predict, lambda d: predict_document(d, datetime.now(UTC)))
+
+    async def monitor(self) -> Response:
+        """Tell what has been answered: counts, action mix and latency percentiles per variant."""
+        return respond(await self._front.monitor())
+
+    async def live(self) -> dict[str, bool]:
+        """Tell that the process answers."""
+        return {"live": True}
+
+    async def ready(self) -> Response:
+        """Tell whether every variant has reproduced its golden cases; 503 until then."""
+        reasons = self._front.service.readiness()
+        ready = not any(reasons.values())
+        variants = {str(name): {"ready": reason is None, "reason": reason} for name, reason in reasons.items()}
+        return respond({"ready": ready, "variants": variants}, 200 if ready else 503)
+
+    async def guarded(self, handler: Handler, request: Request) -> Response:
+        """Answer one of the hot routes, whatever happens."""
+        try:
+            await self.authorize(request)
+            return await handler(request)
+        except ServeAppError as error:
+            return await self.on_error(request, error)
+        except ClientDisconnect:
+            raise  # nobody is there to answer
+        except Exception as error:
+            log.exception("a request met a defect")
+            return await on_bug(request, error)
+
+    async def _answer_one(
+        self,
+        request: Request,
+        read: Callable[[bytes], SignalRequest | Refused],
+        document: Callable[[Decision], dict[str, Any]],
+    ) -> Response:
+        started, request_id = self._clock(), request_id_of(request)
+        (answer,) = await self._decide(request_id, [read(await self._body(request))], started)
+        if isinstance(answer, Refused):
+            return respond_error(request_id, answer.error)
+        return respond(document(answer))
+
+    async def _body(self, request: Request) -> bytes:
+        """Return a body, reading no more of it than is taken."""
+        chunks, size = [], 0
+        async for chunk in request.stream():
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > self._limits.max_body_bytes:
+                break
+        return b"".join(chunks)
+
+    def _read_signal(self, body: bytes) -> SignalRequest | Refused:
+        decoded = decode_signal(body, self._limits)
+        return decoded or self._parse_signal(parse_json(body, self._limits))
+
+    def _read_batch(self, body: bytes) -> list[SignalRequest | Refused]:
+        bodies = split_batch(body, self._limits)
+        if bodies is None:
+            return [self._parse_signal(one) for one in parse_batch(parse_json(body, self._limits), self._limits)]
+        return [self._read_signal(one) for one in bodies]
+
+    def _parse_signal(self, document: Any) -> SignalRequest | Refused:
+        return _parsed(parse_signal, document, self._limits)
+
+    def _read_predict(self, body: bytes) -> SignalRequest | Refused:
+        return _parsed(parse_predict, parse_json(body, self._limits), self._limits, self._front.feature_list)
+
+    async def on_error(self, request: Request, error: Exception) -> Response:
+        """Answer a request of which nothing could be read, so that no position is known either."""
+        assert isinstance(error, ServeAppError)  # noqa: S101  registered for nothing else
+        error.detail.setdefault("fallback_action", Action.HOLD)
+        self._front.record([error], 0.0)
+        return respond_error(error_id(request), error)
+
+    async def _decide(
+        self, request_id: str, requests: Sequence[SignalRequest | Refused], started: float
+    ) -> list[Decision | Refused]:
+        answers = await self._front.service.decide(request_id, requests)
+        latency_ms = 1e3 * (self._clock() - started)
+        self._front.record([a.error if isinstance(a, Refused) else a for a in answers], latency_ms)
+        return answers
+
+
+def _parsed(parse: Callable[..., SignalRequest], document: Any, *rules: Any) -> SignalRequest | Refused:
+    try:
+        return parse(document, *rules)
+    except ServeAppError as error:
+        return Refused(error, *what_can_be_read(document))
+    except Exception:
+        log.exception("a request could not be parsed: a defect")
+        return Refused(ServeAppError(DEFECT), *what_can_be_read(document))
