@@ -12,18 +12,29 @@ from typing import Any
 
 import yaml
 from pydantic import ValidationError
-from ray.serve.schema import ServeApplicationSchema, ServeDeploySchema
+from ray.serve.schema import DeploymentSchema, ServeApplicationSchema, ServeDeploySchema
 
 from deployments.schema_check import faults as schema_faults
 from deployments.stages import MODEL, model_application
-from serve_app.config import AppConfig, Auth, ModelAppConfig, ModelConfig, Section, Topology, is_loopback, parse_section
+from serve_app.config import (
+    AppConfig,
+    Auth,
+    ModelAppConfig,
+    ModelConfig,
+    RouterTuning,
+    Section,
+    Topology,
+    is_loopback,
+    parse_section,
+)
 from serve_app.errors import BundleError, ConfigError
 from serve_app.model import load_bundle
 from serve_app.model.predictors import chosen
 
 _OURS = "deployments.graph:"
 _BUILDERS: Mapping[str, type[Section]] = {f"{_OURS}build_app": AppConfig, f"{_OURS}build_model": ModelAppConfig}
-_STAGES = {f"{_OURS}build_app": ("router", "preprocess", "strategy"), f"{_OURS}build_model": (MODEL,)}
+ROUTER = "router"
+_STAGES = {f"{_OURS}build_app": (ROUTER, "preprocess", "strategy"), f"{_OURS}build_model": (MODEL,)}
 
 
 def faults(document: dict[str, Any]) -> list[str]:
@@ -65,6 +76,19 @@ def _deployments(application: ServeApplicationSchema, where: str) -> Iterator[st
     for number, deployment in enumerate(application.deployments):
         if known is not None and deployment.name not in known:
             yield f"{where}.deployments[{number}].name: {deployment.name} is none of {', '.join(known)}"
+        if known is not None and "user_config" in deployment.model_fields_set:
+            yield from _tuning(deployment, f"{where}.deployments[{number}].user_config")
+
+
+def _tuning(deployment: DeploymentSchema, where: str) -> Iterator[str]:
+    """Only the router changes while it serves."""
+    if deployment.name != ROUTER:
+        yield f"{where}: {deployment.name} takes none"
+        return
+    try:
+        parse_section(RouterTuning, deployment.user_config or {}, where)
+    except ConfigError as error:
+        yield from str(error).split("; ")
 
 
 def _exposure(app: AppConfig, host: str) -> Iterator[str]:

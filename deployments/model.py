@@ -3,17 +3,20 @@
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
+from deployments.autoscaling import Backlog
 from deployments.bundles import BundleRef
+from deployments.hop import Hop
 from serve_app.config import ModelConfig
 from serve_app.parity import check_golden
 from serve_app.pipeline import ByDigest, Pipeline, model_of, stages_of
 from serve_app.types import PredictionBatch, WindowBatch
 
 
-class ModelDeployment:
+class ModelDeployment(Hop):
     """Turns windows into predictions. A replica that does not reproduce its golden cases never starts."""
 
     def __init__(self, ref: BundleRef, config: ModelConfig) -> None:
+        super().__init__()
         bundle = ref.load()
         self._model = model_of(bundle, config)
         self._run = ByDigest({ref.digest: self._model}).run
@@ -22,8 +25,9 @@ class ModelDeployment:
         with ThreadPoolExecutor(1) as pool:
             pool.submit(asyncio.run, check_golden(Pipeline(bundle, stages))).result()
 
-    async def run(self, batch: WindowBatch) -> PredictionBatch:
+    async def run(self, batch: WindowBatch, backlog: Backlog) -> PredictionBatch:
         """See `serve_app.model.stage.Model.run`."""
+        self.called(len(batch), backlog)
         return await self._run(batch)
 
     def check_health(self) -> None:

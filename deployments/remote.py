@@ -10,17 +10,24 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
+from deployments.autoscaling import Backlog
 from serve_app.errors import StageUnavailable
 
 log = logging.getLogger(__name__)
 
 
 class RemoteStage:
-    """Calls `run` of a deployment. The handle is made at the first call, inside the replica that uses it."""
+    """Calls `run` of a deployment, and says with every batch what else there is to do.
 
-    def __init__(self, name: str, make_handle: Callable[[], DeploymentHandle[Any]]) -> None:
+    The handle is made at the first call, inside the replica that uses it.
+    """
+
+    def __init__(
+        self, name: str, make_handle: Callable[[], DeploymentHandle[Any]], backlog: Callable[[], Backlog]
+    ) -> None:
         self._name = name
         self._make_handle = make_handle
+        self._backlog = backlog
         self._handle: DeploymentHandle[Any] | None = None
 
     async def run(self, batch: Any) -> Any:
@@ -43,7 +50,7 @@ class RemoteStage:
     async def _call(self, batch: Any) -> Any:
         if self._handle is None:
             self._handle = self._make_handle()
-        response = self._handle.run.remote(batch)
+        response = self._handle.run.remote(batch, self._backlog())
         try:
             return await response
         except asyncio.CancelledError as error:

@@ -12,13 +12,16 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
-from deployments.batching import Batcher, Limits
+from deployments.autoscaling import Backlog
+from deployments.batching import Batcher, Limits, Sent
 from deployments.bundles import BundleRef
+from deployments.metrics import BatchMetrics
 from deployments.monitor import Reporter
 from deployments.stages import StageHandles, make_stages
 from serve_app.api import Front, create_api
-from serve_app.config import AppConfig, RouterConfig, VariantConfig
+from serve_app.config import AppConfig, BatchingConfig, RouterTuning, VariantConfig, parse_section
 from serve_app.documentation import examples_of
+from serve_app.model import Bundle
 from serve_app.parity import golden_requests
 from serve_app.pipeline import Pipeline
 from serve_app.router import Assignment
@@ -30,15 +33,39 @@ PROVE_INTERVAL_S = 0.5
 log = logging.getLogger(__name__)
 
 
-def _lane(pipeline: Pipeline, variant: VariantConfig, router: RouterConfig) -> Lane:
-    """Give one variant a batcher, a queue and a deadline of its own."""
-    limits = Limits(
-        max_batch_size=router.batching.max_batch_size,
-        max_in_flight=router.batching.max_in_flight,
+def _limits(variant: VariantConfig, batching: BatchingConfig) -> Limits:
+    """Give one variant a queue and a deadline of its own."""
+    return Limits(
+        max_batch_size=batching.max_batch_size,
+        max_in_flight=batching.max_in_flight,
         max_queued_rows=variant.max_queued_rows,
         deadline_s=variant.deadline_ms / 1e3,
+        max_wait_s=batching.max_wait_ms / 1e3,
     )
-    return Lane(pipeline, Batcher(pipeline.run, pipeline.abstain, limits).submit)
+
+
+class VariantLane:
+    """One variant in this router: its pipeline, the batcher in front of it, and what both tell others."""
+
+    def __init__(
+        self, config: AppConfig, name: VariantName, bundle: Bundle, handles: StageHandles | None, router: str
+    ) -> None:
+        self._config = config.variants.configured()[name]
+        self._sender = f"{router}/{name}"
+        self._metrics = BatchMetrics(name)
+        self.pipeline = Pipeline(bundle, make_stages(config, name, bundle, handles, self._backlog))
+        limits = _limits(self._config, config.router.batching)
+        self.batcher = Batcher(self.pipeline.run, self.pipeline.abstain, limits, self._sent)
+
+    def _backlog(self) -> Backlog:
+        return Backlog(self._sender, self.batcher.outstanding)
+
+    def _sent(self, batch: Sent) -> None:
+        self._metrics.sent(batch, self.batcher.outstanding)
+
+    def tune(self, batching: BatchingConfig) -> None:
+        """Gather rows by other limits from the next batch on."""
+        self.batcher.limits = _limits(self._config, batching)
 
 
 class RouterDeployment:
@@ -55,16 +82,24 @@ class RouterDeployment:
         self._config = config
         self._api_key_hashes = api_key_hashes
         handles = StageHandles(preprocess, strategy) if preprocess and strategy else None
-        lanes = {}
-        for name, variant in config.variants.configured().items():
-            bundle = bundles[name].load()
-            lanes[name] = _lane(Pipeline(bundle, make_stages(config, name, bundle, handles)), variant, config.router)
+        context = serve.get_replica_context()
+        self._lanes = {
+            name: VariantLane(config, name, bundles[name].load(), handles, context.replica_tag)
+            for name in config.variants.configured()
+        }
+        lanes = {name: Lane(lane.pipeline, lane.batcher.submit) for name, lane in self._lanes.items()}
         assignment = config.router.assignment
         self._service = SignalService(lanes, Assignment(assignment.candidate_share, assignment.salt, assignment.pins))
-        self._reporter = Reporter(serve.get_replica_context().app_name, config.monitor)
+        self._reporter = Reporter(context.app_name, config.monitor)
         self._tasks: list[asyncio.Task[None]] = []
         # What is there now stays for good; the collector need not walk it again and again under load.
         gc.freeze()
+
+    def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Take what may change while the router serves. Raises ConfigError: the replica keeps what it had."""
+        tuning = parse_section(RouterTuning, user_config, "router.user_config")
+        for lane in self._lanes.values():
+            lane.tune(tuning.batching)
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         """Return the application that Ray Serve shall serve, once the replica is constructed."""

@@ -1,11 +1,13 @@
 """Where each stage of a variant runs: in this process, or behind a handle. The topology, as the router sees it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
+from deployments.autoscaling import Backlog
 from deployments.remote import RemoteStage
 from serve_app.config import AppConfig, Topology
 from serve_app.model import Bundle
@@ -28,15 +30,23 @@ class StageHandles:
     strategy: DeploymentHandle[Any]
 
 
-def make_stages(config: AppConfig, variant: VariantName, bundle: Bundle, handles: StageHandles | None) -> Stages:
-    """Return the stages of one bundle, wherever the topology puts them."""
+def make_stages(
+    config: AppConfig,
+    variant: VariantName,
+    bundle: Bundle,
+    handles: StageHandles | None,
+    backlog: Callable[[], Backlog],
+) -> Stages:
+    """Return the stages of one bundle, wherever the topology puts them; remote ones hear the `backlog`."""
     if config.topology is Topology.FUSED:
         return local_stages(bundle, config.model)
     application = model_application(variant)
     # Whether it exists is not asked: that would block the event loop, and the application may start after ours.
-    model = RemoteStage(application, lambda: serve.get_deployment_handle(MODEL, application, _check_exists=False))
+    model = RemoteStage(
+        application, lambda: serve.get_deployment_handle(MODEL, application, _check_exists=False), backlog
+    )
     if handles is None:
         return stages_of(bundle, model.run)
-    preprocess = RemoteStage("preprocess", lambda: handles.preprocess)
-    strategy = RemoteStage("strategy", lambda: handles.strategy)
+    preprocess = RemoteStage("preprocess", lambda: handles.preprocess, backlog)
+    strategy = RemoteStage("strategy", lambda: handles.strategy, backlog)
     return Stages(preprocess.run, model.run, strategy.run)

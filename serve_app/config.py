@@ -77,7 +77,16 @@ class BatchingConfig(Section):
 
     max_batch_size: int = Field(default=64, gt=0)
     max_in_flight: int = Field(default=1, gt=0)
-    """Batches that may be downstream at once; one was best on every machine measured."""
+    """Batches that may be downstream at once. The second and later ones leave only when they are full: they are for
+    stages with several replicas; with one replica of each, one was best on every machine measured."""
+    max_wait_ms: float = Field(default=0, ge=0)
+    """How long a batch that is not full waits for company although nothing is downstream; 0 was best on CPUs."""
+
+
+class RouterTuning(Section):
+    """The `user_config` of the router: what may change while it serves, without a restart."""
+
+    batching: BatchingConfig
 
 
 class RouterConfig(Section):

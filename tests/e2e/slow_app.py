@@ -8,6 +8,7 @@ from typing import Any
 from ray import serve
 from ray.serve import Application
 
+from deployments.autoscaling import Backlog
 from deployments.bundles import BundleRef
 from deployments.model import ModelDeployment
 from serve_app.config import ModelAppConfig
@@ -25,10 +26,10 @@ def note(text: str) -> None:
 class SlowModel(ModelDeployment):
     """The real model, half a second later."""
 
-    async def run(self, batch: WindowBatch) -> PredictionBatch:
+    async def run(self, batch: WindowBatch, backlog: Backlog) -> PredictionBatch:
         note(f"{len(batch)}\n")
         await asyncio.sleep(0.5)
-        return await super().run(batch)
+        return await super().run(batch, backlog)
 
 
 def build(config: ModelAppConfig) -> Application:

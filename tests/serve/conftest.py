@@ -15,6 +15,7 @@ import ray
 from ray import serve
 
 from deployments import processes
+from deployments.autoscaling import Backlog
 from deployments.bundles import BundleRef
 from deployments.graph import API_KEYS, build_app, build_model
 from deployments.model import ModelDeployment
@@ -56,7 +57,7 @@ class FaultyModel(ModelDeployment):
         self._grave = Path(notes) / "died"
         self._slow_batches = Path(notes) / "slow"
 
-    async def run(self, batch: WindowBatch) -> PredictionBatch:
+    async def run(self, batch: WindowBatch, backlog: Backlog) -> PredictionBatch:
         sentiments = [round(0.5 + float(value), 3) for value in batch.windows[:, -1, -3]]
         if POISON in sentiments:
             raise ValueError("a row that no model can digest")
@@ -67,7 +68,7 @@ class FaultyModel(ModelDeployment):
         if DEADLY in sentiments and not self._grave.exists():
             self._grave.touch()
             os._exit(1)
-        return await super().run(batch)
+        return await super().run(batch, backlog)
 
 
 KEYS = "key-of-desk-a, key-of-desk-b"

@@ -18,7 +18,7 @@ from serve_app.parity import golden_requests
 from serve_app.pipeline import Pipeline
 from serve_app.router import Assignment
 from serve_app.service import Lane, Refused, SignalService, decision_id
-from serve_app.types import Action, Bars, Decision, HoldingUnit, Outcome, Row, SignalRequest, VariantName
+from serve_app.types import Action, Bars, Decision, HoldingUnit, SignalRequest, VariantName
 from tests.factories import NEEDED, every_form, probability_of, window
 
 CONFIG = RouterConfig(max_body_bytes=200_000, max_bars=400, max_batch_requests=4)

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from deployments.batching import Batcher, Limits
+from deployments.batching import Batcher, Limits, Sent
 from serve_app.errors import Overloaded
 from serve_app.types import Action, Outcome, Reason, Row
 
@@ -490,3 +490,180 @@ def test_a_batch_does_not_run_in_the_context_of_one_of_its_callers() -> None:
 
     run(scenario)
     assert seen == ["nobody"] * 3
+
+
+# Several rows in one call.
+
+
+def call(batcher: Batcher, *ids: int) -> asyncio.Task[list[Outcome]]:
+    return asyncio.ensure_future(batcher.submit([Row(asset_id) for asset_id in ids]))
+
+
+def test_the_rows_of_a_call_go_in_as_many_batches_as_they_need_and_come_back_together() -> None:
+    async def scenario() -> None:
+        downstream = Downstream()
+        batcher = Batcher(downstream.run, abstain, limits(max_batch_size=4))
+        lone, many = submit(batcher, 0), call(batcher, *range(1, 10))
+        await settled()
+        await downstream.let_go(0)
+        assert not many.done()
+        await downstream.let_all_go()
+        assert downstream.batches == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+        assert [outcome.probability for outcome in await many] == [i / 100 for i in range(1, 10)]
+        assert await probabilities(lone) == [0.0]
+
+    run(scenario)
+
+
+def test_a_call_of_no_rows_has_no_outcomes() -> None:
+    async def scenario() -> list[Outcome]:
+        return await Batcher(Downstream().run, abstain, limits()).submit([])
+
+    assert run(scenario) == []
+
+
+def test_of_a_call_that_is_late_what_was_answered_is_kept() -> None:
+    async def scenario() -> list[Outcome]:
+        async def first_only(rows: Sequence[Row]) -> list[Outcome]:
+            if rows[0].asset_id:
+                await asyncio.Event().wait()
+            return answer(rows)
+
+        batcher = Batcher(first_only, abstain, limits(max_batch_size=2, deadline_s=SOON))
+        return await batcher.submit([Row(0), Row(1), Row(2), Row(3, is_long=True)])
+
+    outcomes = run(scenario)
+    assert [outcome.probability for outcome in outcomes] == [0.0, 0.01, None, None]
+    assert [outcome.reason for outcome in outcomes] == [None, None, Reason.DEADLINE, Reason.DEADLINE]
+    assert [outcome.action for outcome in outcomes[2:]] == [Action.HOLD, Action.SELL]
+
+
+def test_a_call_that_finds_no_room_for_all_its_rows_is_refused_as_a_whole() -> None:
+    async def scenario() -> None:
+        downstream = Downstream()
+        batcher = Batcher(downstream.run, abstain, limits(max_queued_rows=3))
+        first = call(batcher, 0)
+        await settled()
+        second = call(batcher, 1, 2)
+        await settled()
+        with pytest.raises(Overloaded, match="2 requests are waiting"):
+            await batcher.submit([Row(3), Row(4)])
+        await downstream.let_all_go()
+        assert downstream.batches == [[0], [1, 2]]
+        await asyncio.gather(first, second)
+
+    run(scenario)
+
+
+def test_a_caller_of_many_rows_that_goes_away_takes_them_all_along() -> None:
+    async def scenario() -> None:
+        downstream = Downstream()
+        batcher = Batcher(downstream.run, abstain, limits(max_batch_size=2))
+        gone = call(batcher, 0, 1, 2, 3)
+        stays = call(batcher, 4)
+        await settled()
+        gone.cancel()
+        await downstream.let_all_go()
+        assert downstream.batches == [[0, 1], [4]]
+        assert [outcome.probability for outcome in await stays] == [0.04]
+
+    run(scenario)
+
+
+# Further permits, waiting for company, and limits that change.
+
+
+def test_a_second_batch_leaves_while_the_first_is_away_only_when_it_is_full() -> None:
+    async def scenario() -> None:
+        downstream = Downstream()
+        batcher = Batcher(downstream.run, abstain, limits(max_batch_size=3, max_in_flight=2))
+        tasks = submit(batcher, 0)
+        await settled()
+        tasks += submit(batcher, 1, 2)
+        await settled()
+        assert downstream.batches == [[0]]
+        tasks += submit(batcher, 3)
+        await settled()
+        assert downstream.batches == [[0], [1, 2, 3]]
+        tasks += submit(batcher, 4, 5, 6)
+        await settled()
+        assert downstream.running == 2
+        await downstream.let_all_go()
+        assert downstream.batches == [[0], [1, 2, 3], [4, 5, 6]]
+        assert await probabilities(tasks) == [i / 100 for i in range(7)]
+
+    run(scenario)
+
+
+def test_a_batch_that_is_not_full_waits_for_company_and_a_full_one_does_not() -> None:
+    async def scenario() -> None:
+        downstream = Downstream()
+        patient = limits(max_batch_size=3, max_wait_s=FOREVER)
+        batcher = Batcher(downstream.run, abstain, patient)
+        tasks = submit(batcher, 0, 1)
+        await settled()
+        assert downstream.batches == []
+        tasks += submit(batcher, 2)
+        await settled()
+        assert downstream.batches == [[0, 1, 2]]
+        await downstream.let_all_go()
+        assert await probabilities(tasks) == [0.0, 0.01, 0.02]
+
+    run(scenario)
+
+
+def test_company_is_waited_for_no_longer_than_allowed() -> None:
+    async def scenario() -> Outcome:
+        async def at_once(rows: Sequence[Row]) -> list[Outcome]:
+            return answer(rows)
+
+        return await one(Batcher(at_once, abstain, limits(max_wait_s=SOON)), Row(7))
+
+    assert run(scenario).probability == 0.07
+
+
+def test_limits_that_change_hold_from_the_next_batch_on() -> None:
+    async def scenario() -> None:
+        downstream = Downstream()
+        batcher = Batcher(downstream.run, abstain, limits(max_batch_size=2))
+        tasks = submit(batcher, *range(6))
+        await settled()
+        batcher.limits = limits(max_batch_size=3)
+        await downstream.let_all_go()
+        assert [len(batch) for batch in downstream.batches] == [2, 3, 1]
+        assert await probabilities(tasks) == [i / 100 for i in range(6)]
+
+    run(scenario)
+
+
+def test_every_batch_is_told_with_how_long_each_row_had_waited() -> None:
+    async def scenario() -> list[Sent]:
+        ticks = count()
+        told: list[Sent] = []
+
+        async def at_once(rows: Sequence[Row]) -> list[Outcome]:
+            return answer(rows)
+
+        batcher = Batcher(at_once, abstain, limits(), told.append, clock=lambda: float(next(ticks)))
+        await asyncio.gather(*submit(batcher, 0, 1, 2))  # arrive at 0, 1, 2, leave at 3, are back at 4
+        return told
+
+    (batch,) = run(scenario)
+    assert (list(batch.waits_s), batch.took_s, len(batch)) == ([3, 2, 1], 1, 3)
+
+
+def test_outstanding_are_rows_that_wait_and_rows_that_are_away() -> None:
+    async def scenario() -> None:
+        downstream = Downstream()
+        batcher = Batcher(downstream.run, abstain, limits(max_batch_size=2))
+        assert batcher.outstanding == 0
+        tasks = submit(batcher, *range(5))
+        await settled()
+        assert (batcher.outstanding, downstream.batches) == (5, [[0, 1]])
+        await downstream.let_go(0)
+        assert batcher.outstanding == 3
+        await downstream.let_all_go()
+        await asyncio.gather(*tasks)
+        assert batcher.outstanding == 0
+
+    run(scenario)
