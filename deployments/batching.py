@@ -7,6 +7,7 @@ whatever waits; further ones are for full batches only, so that they add replica
 
 import asyncio
 import contextvars
+import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -67,6 +68,8 @@ class Limits:
     max_in_flight: int
     max_queued_rows: int
     deadline_s: float
+    max_queue_s: float = math.inf
+    """No row joins a queue whose first has waited for longer while batches came back: there is too much to do."""
     max_wait_s: float = 0.0
     """How long a batch that is not full waits for company although a permit is free."""
 
@@ -107,6 +110,7 @@ class Batcher:
         self._in_flight = 0
         self._rows_in_flight = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._back_at = -math.inf
         self._cut_at: asyncio.Handle | None = None
         self._patient = False
 
@@ -118,14 +122,15 @@ class Batcher:
     async def submit(self, rows: Sequence[Row]) -> list[Outcome]:
         """Return the outcome of each row; an abstention for those that the deadline passes first.
 
-        Raises Overloaded when the queue has no room for all of them. Cancelling it disturbs no other row.
+        Raises Overloaded when the queue is too long for them. Cancelling it disturbs no other row.
         """
         if not rows:
             return []
+        now = self._clock()
+        self._refuse_when_slow(now)
         self._refuse_when_full(len(rows))
         loop = asyncio.get_running_loop()
         call = _Call(loop.create_future(), rows)
-        now = self._clock()
         self._queue.extend(_Entry(call, place, now) for place in range(len(rows)))
         self._cut_soon(loop)
         deadline = loop.call_later(self.limits.deadline_s, call.finish, self._too_late)
@@ -137,6 +142,12 @@ class Batcher:
     def _too_late(self, row: Row) -> Outcome:
         return self._abstain(row, Reason.DEADLINE)
 
+    def _refuse_when_slow(self, now: float) -> None:
+        """Keep the wait bounded under any load. Not while nothing comes back: that is an outage, and rows abstain."""
+        longest = self.limits.max_queue_s
+        if self._queue and now - self._queue[0].arrived > longest > now - self._back_at:
+            raise _overloaded(len(self._queue))
+
     def _refuse_when_full(self, n: int) -> None:
         room = self.limits.max_queued_rows - n
         if len(self._queue) <= room:
@@ -145,7 +156,7 @@ class Batcher:
         self._queue = deque(entry for entry in self._queue if entry.awaited)
         waiting = len(self._queue)
         if waiting > room:
-            raise Overloaded(f"{waiting} requests are waiting for this model; try again in a second", retry_after_s=1)
+            raise _overloaded(waiting)
 
     def _cut_soon(self, loop: asyncio.AbstractEventLoop) -> None:
         """Cut one turn of the loop later: requests that arrived together leave together.
@@ -198,7 +209,8 @@ class Batcher:
             if len(outcomes) != len(rows):
                 raise StageFailed(f"{len(rows)} rows got {len(outcomes)} outcomes")
         except TimeoutError:
-            outcomes = [self._too_late(row) for row in rows]
+            _late(entries, self._too_late)
+            return
         except Exception as error:  # noqa: BLE001  `run` fails closed by itself; whatever is left must not hang callers
             _fail(entries, error)
             return
@@ -206,14 +218,24 @@ class Batcher:
             self._in_flight -= 1
             self._rows_in_flight -= len(rows)
             self._cut()
-        self._sent(Sent(waits, self._clock() - started))
+        self._back_at = self._clock()
+        self._sent(Sent(waits, self._back_at - started))
         for entry, wait, outcome in zip(entries, waits, outcomes, strict=True):
             entry.call.answer(entry.place, _with_wait(outcome, wait))
+
+
+def _overloaded(waiting: int) -> Overloaded:
+    return Overloaded(f"{waiting} requests are waiting for this model; try again in a second", retry_after_s=1)
 
 
 def _with_wait(outcome: Outcome, wait_s: float) -> Outcome:
     timings = {"queue": 1e3 * wait_s, **outcome.timings_ms}
     return Outcome(outcome.action, outcome.probability, outcome.reason, outcome.batch_size, timings)
+
+
+def _late(entries: Iterable[_Entry], otherwise: Callable[[Row], Outcome]) -> None:
+    for entry in entries:
+        entry.call.answer(entry.place, otherwise(entry.row))
 
 
 def _fail(entries: Iterable[_Entry], error: Exception) -> None:

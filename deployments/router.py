@@ -40,6 +40,7 @@ def _limits(variant: VariantConfig, batching: BatchingConfig) -> Limits:
         max_in_flight=batching.max_in_flight,
         max_queued_rows=variant.max_queued_rows,
         deadline_s=variant.deadline_ms / 1e3,
+        max_queue_s=variant.max_queue_ms / 1e3,
         max_wait_s=batching.max_wait_ms / 1e3,
     )
 

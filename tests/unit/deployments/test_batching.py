@@ -293,6 +293,53 @@ def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
     run(scenario)
 
 
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_queue_whose_first_has_waited_for_long_takes_no_more_until_it_is_shorter() -> None:
+    async def scenario() -> None:
+        clock, downstream = Clock(), Downstream()
+        batcher = Batcher(downstream.run, abstain, limits(max_batch_size=1, max_queue_s=2.0), clock=clock)
+        tasks = submit(batcher, 0, 1, 2)
+        await settled()
+        clock.now = 2.0
+        await downstream.let_go(0)  # 2 waits on, since 0.0
+        tasks += submit(batcher, 3)
+        await settled()
+        clock.now = 2.5
+        with pytest.raises(Overloaded, match="2 requests are waiting for this model") as refusal:
+            await batcher.submit([Row(4)])
+        assert refusal.value.detail == {"retry_after_s": 1}
+        await downstream.let_go(1)
+        tasks += submit(batcher, 5)  # the first now is 3, since 2.0
+        await settled()
+        await downstream.let_all_go()
+        assert downstream.batches == [[0], [1], [2], [3], [5]]
+        assert await probabilities(tasks) == [0.0, 0.01, 0.02, 0.03, 0.05]
+
+    run(scenario)
+
+
+def test_while_nothing_comes_back_rows_are_taken_and_wait_for_their_deadline() -> None:
+    async def scenario() -> None:
+        clock, downstream = Clock(), Downstream()
+        batcher = Batcher(downstream.run, abstain, limits(max_batch_size=1, max_queue_s=2.0), clock=clock)
+        tasks = submit(batcher, 0, 1)
+        await settled()
+        clock.now = 10.0
+        tasks += submit(batcher, 2)
+        await settled()
+        await downstream.let_all_go()
+        assert await probabilities(tasks) == [0.0, 0.01, 0.02]
+
+    run(scenario)
+
+
 def test_rows_that_nobody_awaits_do_not_fill_the_queue() -> None:
     async def scenario() -> None:
         downstream = Downstream()
