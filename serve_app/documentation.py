@@ -66,13 +66,16 @@ def _as_rows(history: Bars | FeatureRows) -> tuple[str, list[dict[str, Any]]]:
     return "features", [dict(zip(history.columns, _numbers(row), strict=True)) for row in history.values]
 
 
-def request_body(model: type[BaseModel], examples: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the OpenAPI part that documents a route which reads its raw body."""
-    content = {
-        "schema": {"$ref": _REF.format(model=model.__name__)},
-        "examples": {name: {"value": value} for name, value in examples.items()},
+def request_body(model: type[BaseModel], examples: Mapping[str, Any], *binary: str) -> dict[str, Any]:
+    """Return the OpenAPI part that documents a route which reads its raw body: JSON, or other media types."""
+    content: dict[str, Any] = {
+        "application/json": {
+            "schema": {"$ref": _REF.format(model=model.__name__)},
+            "examples": {name: {"value": value} for name, value in examples.items()},
+        }
     }
-    return {"requestBody": {"required": True, "content": {"application/json": content}}}
+    content |= {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in binary}
+    return {"requestBody": {"required": True, "content": content}}
 
 
 def describe(api: FastAPI, bodies: Sequence[type[BaseModel]], with_keys: bool) -> None:

@@ -117,16 +117,17 @@ class Bars:
     def __len__(self) -> int:
         return len(self.timestamp)
 
-    def _cut(self, where: slice) -> "Bars":
+    def cut(self, where: slice) -> "Bars":
+        """Return some of the bars."""
         return Bars(self.timestamp[where], {name: values[where] for name, values in self.columns.items()})
 
     def tail(self, n: int) -> "Bars":
         """Return the last `n` bars."""
-        return self._cut(slice(-n, None))
+        return self.cut(slice(-n, None))
 
     def until(self, end: int) -> "Bars":
         """Return the first `end` bars: what was known then."""
-        return self._cut(slice(None, end))
+        return self.cut(slice(None, end))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,13 @@
 
 import asyncio
 import dataclasses
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from serve_app.documentation import bars_as_columns, bars_as_rows
 from serve_app.model import Bundle, write_bundle
@@ -137,6 +139,26 @@ def on_other_features(bundle: Bundle, folder: Path) -> Bundle:
     unbuilt = dataclasses.replace(bundle, path=folder, config=bundle.config.model_copy(update=blind))
     golden = asyncio.run(record_golden(unbuilt, drawn_windows(unbuilt, 60)))
     return write_bundle(dataclasses.replace(unbuilt, golden=golden))
+
+
+def arrow_stream(table: pa.Table, chunk: int | None = None, **options: Any) -> bytes:
+    """Return a table as the body of a request, in record batches of at most `chunk` rows."""
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(**options)) as writer:
+        writer.write_table(table, max_chunksize=chunk)
+    return sink.getvalue()
+
+
+def arrow_table(requests: Sequence[SignalRequest]) -> pa.Table:
+    """Return requests with bars as one long table."""
+    tables = []
+    for number, request in enumerate(requests):
+        history = request.history
+        assert isinstance(history, Bars)
+        n, times = len(history), pa.array(history.timestamp).cast(pa.timestamp("us", "UTC"))
+        own = {"symbol": [request.symbol] * n, "request": [number] * n, "timestamp": times}
+        tables.append(pa.table({**own, **history.columns}))
+    return pa.concat_tables(tables)
 
 
 def values(items: Sequence[Any], name: str) -> list[Any]:

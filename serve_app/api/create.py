@@ -16,6 +16,7 @@ from serve_app.api.routes import Routes
 from serve_app.documentation import describe, request_body
 from serve_app.errors import ServeAppError
 from serve_app.schemas import (
+    STREAM,
     BatchAnswer,
     BatchBody,
     DecisionBody,
@@ -45,13 +46,13 @@ def create_api(front: Front, clock: Callable[[], float] = time.perf_counter) -> 
     examples = front.examples
     hot: dict[str, Handler] = {}
     asking = APIRouter(tags=["signals"], responses=errors)
-    for path, handler, body, shown, answer in (
-        ("/v1/signals", routes.signals, SignalBody, examples.signals, DecisionBody),
-        ("/v1/signals:batch", routes.signals_batch, BatchBody, examples.batch, BatchAnswer),
-        ("/predict", routes.predict, PredictBody, examples.predict, PredictAnswer),
+    for path, handler, body, answer in (
+        ("/v1/signals", routes.signals, request_body(SignalBody, examples.signals), DecisionBody),
+        ("/v1/signals:batch", routes.signals_batch, request_body(BatchBody, examples.batch, STREAM), BatchAnswer),
+        ("/predict", routes.predict, request_body(PredictBody, examples.predict), PredictAnswer),
     ):
         hot[path] = endpoint = _guarded(routes, handler)
-        asking.post(path, responses={200: {"model": answer}}, openapi_extra=request_body(body, shown))(endpoint)
+        asking.post(path, responses={200: {"model": answer}}, openapi_extra=body)(endpoint)
     asking.get("/v1/monitor", dependencies=[Depends(routes.authorize)])(routes.monitor)
     api = FastAPIOffline(title="SignalGraph", redoc_url=None, lifespan=front.lifespan, version="1")
     api.include_router(asking)

@@ -14,10 +14,13 @@ from serve_app.api.hot import Handler
 from serve_app.api.responses import error_id, on_bug, request_id_of, respond, respond_error
 from serve_app.errors import ServeAppError, Unauthorized
 from serve_app.schemas import (
+    STREAM,
     Limits,
+    Unreadable,
     decision_document,
     decode_signal,
     error_document,
+    parse_arrow,
     parse_batch,
     parse_json,
     parse_predict,
@@ -27,7 +30,7 @@ from serve_app.schemas import (
     what_can_be_read,
 )
 from serve_app.service import DEFECT, Refused
-from serve_app.types import Action, Decision, SignalRequest
+from serve_app.types import FLAT, Action, Decision, SignalRequest
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +61,9 @@ class Routes:
     async def signals_batch(self, request: Request) -> Response:
         """Decide on many symbols at once; one unusable request fails alone."""
         started, request_id = self._clock(), request_id_of(request)
-        requests = self._read_batch(await self._body(request))
+        media_type = request.headers.get("Content-Type", "").partition(";")[0].strip()
+        read = self._read_arrow if media_type == STREAM else self._read_batch
+        requests = read(await self._body(request))
         answers = await self._decide(request_id, requests, started)
         results = [
             error_document(a.error, request_id) if isinstance(a, Refused) else decision_document(a) for a in answers
@@ -128,6 +133,10 @@ class Routes:
         if bodies is None:
             return [self._parse_signal(one) for one in parse_batch(parse_json(body, self._limits), self._limits)]
         return [self._read_signal(one) for one in bodies]
+
+    def _read_arrow(self, body: bytes) -> list[SignalRequest | Refused]:
+        parsed = parse_arrow(body, self._limits, self._front.feature_list)
+        return [Refused(one.error, one.symbol, FLAT) if isinstance(one, Unreadable) else one for one in parsed]
 
     def _parse_signal(self, document: Any) -> SignalRequest | Refused:
         return _parsed(parse_signal, document, self._limits)

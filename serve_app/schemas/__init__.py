@@ -1,5 +1,6 @@
 """HTTP bodies: JSON in → `SignalRequest`, decisions → JSON out."""
 
+from serve_app.schemas.arrow import STREAM, Unreadable, parse_arrow
 from serve_app.schemas.bodies import (
     REQUEST_ID,
     BatchAnswer,
@@ -16,6 +17,7 @@ from serve_app.schemas.typed import decode_signal, split_batch
 
 __all__ = [
     "REQUEST_ID",
+    "STREAM",
     "BatchAnswer",
     "BatchBody",
     "DecisionBody",
@@ -24,10 +26,12 @@ __all__ = [
     "PredictAnswer",
     "PredictBody",
     "SignalBody",
+    "Unreadable",
     "decision_document",
     "decode_signal",
     "encode",
     "error_document",
+    "parse_arrow",
     "parse_batch",
     "parse_json",
     "parse_predict",

@@ -49,14 +49,28 @@ class Limits:
     max_batch_requests: int
 
 
-def parse_json(body: bytes, limits: Limits) -> Any:
-    """Decode a body. Raises PayloadTooLarge or MalformedRequest."""
+def check_body(body: bytes, limits: Limits) -> None:
+    """Raise PayloadTooLarge for a body of more bytes than are taken."""
     if len(body) > limits.max_body_bytes:
         raise PayloadTooLarge(
             f"the body has more than the {limits.max_body_bytes} bytes that are taken; send less history or fewer"
             " requests at once",
             max_body_bytes=limits.max_body_bytes,
         )
+
+
+def check_count(n: int, limits: Limits) -> None:
+    """Raise PayloadTooLarge for more requests in one batch than are taken."""
+    if n > limits.max_batch_requests:
+        raise PayloadTooLarge(
+            f"{n} requests in one batch, at most {limits.max_batch_requests} are taken; send several",
+            max_batch_requests=limits.max_batch_requests,
+        )
+
+
+def parse_json(body: bytes, limits: Limits) -> Any:
+    """Decode a body. Raises PayloadTooLarge or MalformedRequest."""
+    check_body(body, limits)
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -96,7 +110,8 @@ def _refuse(error: ValidationError) -> NoReturn:
     raise MalformedRequest(message)
 
 
-def _check_length(n: int, limits: Limits) -> None:
+def check_length(n: int, limits: Limits) -> None:
+    """Raise PayloadTooLarge for more rows of one history than are taken."""
     if n > limits.max_bars:
         raise PayloadTooLarge(
             f"{n} rows of history, at most {limits.max_bars} are taken; send the latest", max_bars=limits.max_bars
@@ -119,7 +134,7 @@ def _bars(columns: Mapping[str, list[Any]], key: str, cell: CellOf) -> Bars:
 
 def _bars_of_rows(rows: Any, key: str, limits: Limits) -> Bars:
     check_kind(rows, dict, key)
-    _check_length(len(rows), limits)
+    check_length(len(rows), limits)
     return _bars(columns_of_rows(rows, key), key, lambda name, row: f"{key}[{row}].{name}")
 
 
@@ -128,7 +143,7 @@ def _bars_of_columns(columns: dict[str, Any], key: str, limits: Limits) -> Bars:
     for name, values in columns.items():
         if not isinstance(values, list):
             raise WrongType(f"{key}.{name} must be a list with one value a bar, not {shown(values)}")
-    _check_length(max(map(len, columns.values()), default=0), limits)
+    check_length(max(map(len, columns.values()), default=0), limits)
     return _bars(columns, key, lambda name, row: f"{key}.{name}[{row}]")
 
 
@@ -145,7 +160,7 @@ def _features_of_body(body: FeaturesBody, limits: Limits) -> FeatureRows:
     check_kind(body.columns, str, "features.columns")
     check_names(body.columns)
     check_kind(body.rows, list, "features.rows")
-    _check_length(len(body.rows), limits)
+    check_length(len(body.rows), limits)
     if len(set(body.columns)) < len(body.columns):
         raise WrongType("features.columns names a column twice; name each column once")
     for i, row in enumerate(body.rows):
@@ -193,7 +208,7 @@ def parse_predict(document: Any, limits: Limits, feature_list: Collection[str]) 
     check_kind(rows, dict, key)
     if not rows or not all(row.keys() >= set(feature_list) for row in rows):
         return SignalRequest(body.symbol, _bars_of_rows(rows, key, limits), position)
-    _check_length(len(rows), limits)
+    check_length(len(rows), limits)
     columns = columns_of_rows(rows, key)
     timestamp = columns.pop(TIMESTAMP, [None])[-1]
     features = _features(columns, timestamp, lambda name, row: f"{key}[{row}].{name}")
@@ -205,11 +220,7 @@ def parse_batch(document: Any, limits: Limits) -> list[Any]:
     requests = _structure(BatchBody, document).requests
     if not isinstance(requests, list):
         raise MalformedRequest(f"requests must be a list of signal requests, not {shown(requests)}; see /docs")
-    if len(requests) > limits.max_batch_requests:
-        raise PayloadTooLarge(
-            f"{len(requests)} requests in one batch, at most {limits.max_batch_requests} are taken; send several",
-            max_batch_requests=limits.max_batch_requests,
-        )
+    check_count(len(requests), limits)
     return list(requests)
 
 

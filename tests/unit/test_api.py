@@ -3,7 +3,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import pytest
@@ -17,9 +17,10 @@ from serve_app.monitor import Answered, answered
 from serve_app.parity import golden_requests
 from serve_app.pipeline import Pipeline
 from serve_app.router import Assignment
+from serve_app.schemas import STREAM
 from serve_app.service import Lane, Refused, SignalService, decision_id
 from serve_app.types import Action, Bars, Decision, HoldingUnit, SignalRequest, VariantName
-from tests.factories import NEEDED, every_form, probability_of, window
+from tests.factories import NEEDED, arrow_stream, arrow_table, every_form, probability_of, real_requests, window
 
 CONFIG = RouterConfig(max_body_bytes=200_000, max_bars=400, max_batch_requests=4)
 LONG = {"status": "LONG", "time_in_position_bars": 8}
@@ -181,6 +182,35 @@ def test_junk_among_the_requests_of_a_batch_fails_alone(client: TestClient, body
     assert results[0]["code"] == "malformed"
     assert results[0]["detail"] == {"fallback_action": "HOLD"}
     assert results[1]["status"] == "ok"
+
+
+def test_an_arrow_stream_is_answered_as_the_same_requests_in_json(client: TestClient, bars: dict[str, Bars]) -> None:
+    requests = [*real_requests(bars, 3), SignalRequest("FB", window(bars["IBM"]))]
+    bodies = [
+        {"symbol": request.symbol, "bars": bars_as_columns(cast("Bars", request.history))} for request in requests
+    ]
+    headers = {"X-Request-Id": "abc", "Content-Type": STREAM}
+    stream = arrow_stream(arrow_table(requests))
+    arrow = client.post("/v1/signals:batch", content=stream, headers=headers).json()["results"]
+    json = client.post("/v1/signals:batch", json={"requests": bodies}, headers={"X-Request-Id": "abc"}).json()[
+        "results"
+    ]
+    for one, other in zip(arrow, json, strict=True):
+        one.pop("timings_ms", None), other.pop("timings_ms", None)
+    assert arrow == json
+    assert [result.get("code") for result in arrow] == [None, None, None, "unknown_symbol"]
+
+
+def test_a_table_that_cannot_be_read_is_an_error_and_a_row_of_it_fails_alone(
+    client: TestClient, bars: dict[str, Bars]
+) -> None:
+    headers = {"Content-Type": f"{STREAM}; charset=binary"}
+    error_of(client.post("/v1/signals:batch", content=b"{}", headers=headers), 400, "malformed")
+    mixed = arrow_table([SignalRequest("x" * 65, window(bars["IBM"])), *real_requests(bars, 1)])
+    long, good = client.post("/v1/signals:batch", content=arrow_stream(mixed), headers=headers).json()["results"]
+    assert long["code"] == "malformed"
+    assert long["detail"]["fallback_action"] == "HOLD"
+    assert good["status"] == "ok"
 
 
 def test_an_empty_batch_has_no_results(client: TestClient) -> None:

@@ -1,5 +1,7 @@
 from pathlib import Path
 
+import pytest
+
 from deployments.ports import Ports
 from deployments.processes import RUN_ID
 from deployments.profile import environment
@@ -21,6 +23,11 @@ def test_what_keeps_graphs_apart_does_not_give_way() -> None:
     assert found["RAY_ADDRESS"] == "local"
     assert found["RAY_TMPDIR"] == str(RUN_DIR)
     assert found["RAY_SERVE_HAPROXY_STATS_PORT"] == "8404"
+
+
+@pytest.mark.parametrize("haproxy", [True, False])
+def test_replicas_do_not_yield_to_whatever_else_runs(haproxy: bool) -> None:
+    assert environment({}, Ports(8000), RUN_DIR, "id", haproxy)["RAY_worker_niceness"] == "0"
 
 
 def test_two_slots_share_no_port() -> None:
