@@ -16,6 +16,8 @@ _DEFAULTS = {
     # `serve run` turns tokens on for the Ray that it starts; every process has to agree.
     "RAY_AUTH_MODE": "token",
     "RAY_USAGE_STATS_ENABLED": "0",
+    # Ray's 15 is for batch jobs: whatever else runs on the machine would go before every request.
+    "RAY_worker_niceness": "0",
     "OMP_NUM_THREADS": "1",
 }
 
