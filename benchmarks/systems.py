@@ -5,11 +5,12 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 
 from benchmarks.closed_loop import Load
-from benchmarks.process import post, serving
+from benchmarks.process import free_port, post, serving
 from benchmarks.workload import Question, questions, reference, wrong
 from serve_app.documentation import bars_as_columns
 
@@ -44,7 +45,7 @@ class System:
     name: str
     title: str
     command: Sequence[str]
-    """Its arguments, in which {python} and {port} are filled in."""
+    """Its arguments, in which {python}, {port} and {other} (one more free port) are filled in."""
     path: str = "/v1/signals"
     body: Callable[[Question], bytes] = features_body
     probability: Callable[[bytes], float] | None = probability_of
@@ -59,8 +60,9 @@ class System:
         url = f"http://127.0.0.1:{port}{self.path}"
         asked = questions()
         load = Load(url, [self.body(question) for question in asked])
-        command = [part.format(python=self.python(), port=port) for part in self.command]
-        environment = {"OMP_NUM_THREADS": "1", **{k: v.format(port=port) for k, v in self.environment.items()}}
+        filled = partial(str.format, python=self.python(), port=port, other=free_port())
+        command = [filled(part) for part in self.command]
+        environment = {"OMP_NUM_THREADS": "1", **{name: filled(value) for name, value in self.environment.items()}}
         with serving(command, environment, lambda: self._answers(load)):
             self.check(load, asked)
             yield load
