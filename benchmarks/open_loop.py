@@ -105,7 +105,7 @@ class _Run:
     def ask(self, number: int, due: float) -> None:
         request = self._requests[number % len(self._requests)]
         if self.idle:
-            self.idle.popleft().send(request, due)
+            self.idle.pop().send(request, due)
         else:
             self._waiting.append((request, due))
 
