@@ -1,0 +1,1 @@
+"""Users come and go, and the graph grows and shrinks with them: `make load-test`."""
