@@ -141,6 +141,16 @@ def on_other_features(bundle: Bundle, folder: Path) -> Bundle:
     return write_bundle(dataclasses.replace(unbuilt, golden=golden))
 
 
+def documented(openapi: Mapping[str, Any]) -> list[tuple[str, str, Any]]:
+    """Return path, name and body of every JSON example in an OpenAPI document."""
+    return [
+        (path, name, example["value"])
+        for path, methods in openapi["paths"].items()
+        if "requestBody" in methods.get("post", {})
+        for name, example in methods["post"]["requestBody"]["content"]["application/json"]["examples"].items()
+    ]
+
+
 def arrow_stream(table: pa.Table, chunk: int | None = None, **options: Any) -> bytes:
     """Return a table as the body of a request, in record batches of at most `chunk` rows."""
     sink = io.BytesIO()

@@ -11,7 +11,7 @@ from serve_app.config import ModelConfig
 from serve_app.model import load_bundle
 from serve_app.pipeline import Pipeline, local_stages
 from serve_app.types import Bars, FeatureRows, SignalRequest
-from tests.factories import every_form, features_of, probability_of, window
+from tests.factories import documented, every_form, features_of, probability_of, window
 from tests.serve.conftest import PRODUCTION
 from tests.waiting import wait_for
 
@@ -61,14 +61,8 @@ def test_a_model_on_other_features_answers_features_and_says_what_it_needs(
 
 
 def test_its_documented_examples_can_be_sent_as_they_stand(other_features: str, client: httpx2.Client) -> None:
-    paths = client.get(f"{other_features}/openapi.json").json()["paths"]
-    bodies = [
-        (path, example["value"])
-        for path, methods in paths.items()
-        for content in methods.get("post", {}).get("requestBody", {}).get("content", {}).values()
-        for example in content["examples"].values()
-    ]
-    assert len(bodies) >= 4
-    for path, body in bodies:
-        response = client.post(other_features + path, json=body)
-        assert response.status_code == 200, (path, response.text)
+    examples = documented(client.get(f"{other_features}/openapi.json").json())
+    assert len(examples) >= 4
+    for path, name, example in examples:
+        response = client.post(other_features + path, json=example)
+        assert response.status_code == 200, (path, name, response.text)

@@ -9,7 +9,7 @@ from serve_app.config import ModelConfig, Topology
 from serve_app.model import load_bundle
 from serve_app.pipeline import Pipeline, local_stages
 from serve_app.types import Bars, SignalRequest
-from tests.factories import every_form, probability_of, window
+from tests.factories import documented, every_form, probability_of, window
 from tests.serve.conftest import PRODUCTION
 
 SYMBOLS = ("AAPL", "GOOG", "IBM", "MSFT")
@@ -71,12 +71,8 @@ def test_an_answer_says_which_bundle_and_epoch_and_how_long_each_stage_took(
 
 def test_the_documented_examples_can_be_sent_as_they_stand(graphs: dict[str, str], client: httpx2.Client) -> None:
     url = graphs[Topology.FUSED]
-    paths = client.get(url + "/openapi.json").json()["paths"]
-    sent = 0
-    for path, methods in paths.items():
-        for example in methods.get("post", {}).get("requestBody", {}).get("content", {}).values():
-            for body in example["examples"].values():
-                response = client.post(url + path, json=body["value"])
-                assert response.status_code == 200, (path, response.text)
-                sent += 1
-    assert sent >= 4
+    examples = documented(client.get(f"{url}/openapi.json").json())
+    assert len(examples) >= 4
+    for path, name, example in examples:
+        response = client.post(url + path, json=example)
+        assert response.status_code == 200, (path, name, response.text)

@@ -20,7 +20,16 @@ from serve_app.router import Assignment
 from serve_app.schemas import STREAM
 from serve_app.service import Lane, Refused, SignalService, decision_id
 from serve_app.types import Action, Bars, Decision, HoldingUnit, SignalRequest, VariantName
-from tests.factories import NEEDED, arrow_stream, arrow_table, every_form, probability_of, real_requests, window
+from tests.factories import (
+    NEEDED,
+    arrow_stream,
+    arrow_table,
+    documented,
+    every_form,
+    probability_of,
+    real_requests,
+    window,
+)
 
 CONFIG = RouterConfig(max_body_bytes=200_000, max_bars=400, max_batch_requests=4)
 LONG = {"status": "LONG", "time_in_position_bars": 8}
@@ -230,18 +239,8 @@ def test_an_abstention_is_an_answer(front: Front, service: SignalService, pipeli
 # Documentation.
 
 
-def documented(front: Front) -> list[tuple[str, str, Any]]:
-    paths = client_of(front).get("/openapi.json").json()["paths"]
-    return [
-        (path, name, example["value"])
-        for path, methods in paths.items()
-        if "requestBody" in methods.get("post", {})
-        for name, example in methods["post"]["requestBody"]["content"]["application/json"]["examples"].items()
-    ]
-
-
-def test_the_examples_of_the_documentation_can_be_sent_as_they_stand(client: TestClient, front: Front) -> None:
-    examples = documented(front)
+def test_the_examples_of_the_documentation_can_be_sent_as_they_stand(client: TestClient) -> None:
+    examples = documented(client.get("/openapi.json").json())
     assert {path for path, _, _ in examples} == {"/v1/signals", "/v1/signals:batch", "/predict"}
     for path, name, example in examples:
         response = client.post(path, json=example)
@@ -250,9 +249,16 @@ def test_the_examples_of_the_documentation_can_be_sent_as_they_stand(client: Tes
         assert {answer["status"] for answer in answers} == {"ok"}, (path, name)
 
 
-def test_an_example_shows_a_position_that_is_sold_because_of_its_time(client: TestClient, front: Front) -> None:
-    example = next(value for _, name, value in documented(front) if name == "a position held for long")
+def test_an_example_shows_a_position_that_is_sold_because_of_its_time(client: TestClient) -> None:
+    example = next(
+        value for _, name, value in documented(client.get("/openapi.json").json()) if name == "a position held for long"
+    )
     assert client.post("/v1/signals", json=example).json()["recommended_action"] == "SELL"
+
+
+def test_the_documentation_names_every_media_type_that_a_batch_may_have(client: TestClient) -> None:
+    operation = client.get("/openapi.json").json()["paths"]["/v1/signals:batch"]["post"]
+    assert set(operation["requestBody"]["content"]) == {"application/json", STREAM}
 
 
 def test_the_schemas_that_the_documentation_refers_to_are_there(client: TestClient) -> None:
