@@ -104,7 +104,7 @@ class _Run:
 
     def ask(self, number: int, due: float) -> None:
         request = self._requests[number % len(self._requests)]
-        if self.idle:
+        if self.idle:  # the last one used, as pools of clients do: a slow rate stays on few connections
             self.idle.pop().send(request, due)
         else:
             self._waiting.append((request, due))
@@ -136,7 +136,8 @@ def open_loop(load: Load, rate: float, seconds: float) -> Answers:
     async def run() -> Answers:
         loop, run = asyncio.get_running_loop(), _Run(_requests(load))
         made = [
-            await loop.create_connection(lambda: _Connection(run), url.hostname, url.port) for _ in range(CONNECTIONS)
+            await loop.create_connection(lambda: _Connection(run), str(url.hostname), url.port or 80)
+            for _ in range(CONNECTIONS)
         ]
         await run.drive(rate, n)
         for transport, _ in made:

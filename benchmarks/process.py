@@ -50,7 +50,7 @@ def serving(command: Sequence[str], environment: Mapping[str, str], answers: Cal
             _wait(process, answers, log.fileno())
             yield process.pid
         finally:
-            _end(process)
+            end(process)
 
 
 def _wait(process: "subprocess.Popen[bytes]", answers: Callable[[], bool], log: int) -> None:
@@ -58,12 +58,13 @@ def _wait(process: "subprocess.Popen[bytes]", answers: Callable[[], bool], log: 
     while time.monotonic() < deadline and process.poll() is None:
         if answers():
             return
-        time.sleep(0.2)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(0.2)
     tail = os.pread(log, 4000, max(0, os.fstat(log).st_size - 4000)).decode(errors="replace")
-    raise DidNotStart(f"{' '.join(process.args)} gives no answer\n{tail}")  # type: ignore[arg-type]
+    raise DidNotStart(f"process {process.pid} gives no answer\n{tail}")
 
 
-def _end(process: "subprocess.Popen[bytes]") -> None:
+def end(process: "subprocess.Popen[bytes]") -> None:
     """Ask as Ctrl-C does, then insist; children that left the session are found before."""
     with suppress(psutil.NoSuchProcess):
         children = psutil.Process(process.pid).children(recursive=True)

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 
 from benchmarks.closed_loop import Load
 from benchmarks.process import free_port, post, serving
-from benchmarks.workload import Question, questions, reference, wrong
+from benchmarks.workload import Question, questions, wrong
 from serve_app.documentation import bars_as_columns
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -24,7 +25,7 @@ class WrongAnswer(Exception):
 
 def features_body(question: Question) -> bytes:
     """Return a request with the features of the window, as JSON."""
-    features = {"columns": list(reference().config.feature_list), "rows": question.features.tolist()}
+    features = {"columns": list(question.columns), "rows": question.features.tolist()}
     return json.dumps({"symbol": question.symbol, "features": features}).encode()
 
 
@@ -82,9 +83,9 @@ class System:
             raise WrongAnswer(f"{self.title}: {fault}")
 
 
-def _graph(name: str, title: str, **changes: object) -> System:
+def _graph(name: str, title: str, **changes: Any) -> System:
     config = str(CONFIGS / f"{name}.yaml")
-    return System(name, title, (*_UP, config, "--port", "{port}"), **changes)  # type: ignore[arg-type]
+    return System(name, title, (*_UP, config, "--port", "{port}"), **changes)
 
 
 FUSED = _graph("fused", "SignalGraph `fused`")

@@ -23,10 +23,11 @@ TOLERANCE = 1e-5
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One request: bars as they come, the features of the window (24, 23), unscaled, and the right probability."""
+    """One request: bars as they come, the named features of the window (L, F), unscaled, and the right probability."""
 
     symbol: str
     bars: Bars
+    columns: Sequence[str]
     features: FloatArray
     probability: float
 
@@ -39,23 +40,27 @@ def reference() -> Bundle:
 
 @cache
 def questions() -> tuple[Question, ...]:
-    """Return N decision points, spread over the symbols and years, with what the bundle itself says of them."""
-    bundle = reference()
-    bars = {symbol: history for symbol, history in bars_of(SOURCE).items() if symbol in bundle.symbol_to_id}
-    requests = decision_points(bundle, bars, N // len(bars))
+    """Return N decision points, with what the reference bundle itself says of them."""
+    return tuple(questions_of(reference(), N // len(reference().symbol_to_id)))
+
+
+def questions_of(bundle: Bundle, per_symbol: int) -> list[Question]:
+    """Return decision points, spread over the history of every symbol that a bundle knows."""
+    requests = decision_points(bundle, bars_of(SOURCE), per_symbol)
     preprocess, model = preprocess_of(bundle), model_of(bundle, ModelConfig())
     pipeline = Pipeline(bundle, stages_of(bundle, model.run))
     batch = pipeline.stack([pipeline.row(request) for request in requests])
     probabilities = model.predict(preprocess.windows(batch)).probabilities.tolist()
-    return tuple(
-        Question(request.symbol, cast("Bars", request.history), features, probability)
+    columns = bundle.config.feature_list
+    return [
+        Question(request.symbol, cast("Bars", request.history), columns, features, probability)
         for request, features, probability in zip(requests, preprocess.features(batch), probabilities, strict=True)
-    )
+    ]
 
 
 def wrong(answers: Sequence[float], asked: Sequence[Question]) -> str | None:
     """Say what is wrong with probabilities, or None."""
+    if len(answers) != len(asked):
+        return f"{len(answers)} answers for {len(asked)} questions"
     errors = np.abs(np.array(answers) - [question.probability for question in asked])
-    if len(answers) == len(asked) and (errors <= TOLERANCE).all():
-        return None
-    return f"{len(answers)} answers for {len(asked)} questions, largest error {errors.max(initial=np.inf):.2e}"
+    return None if (errors <= TOLERANCE).all() else f"the largest error of a probability is {errors.max():.2e}"

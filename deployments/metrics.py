@@ -3,7 +3,7 @@
 `ray_` precedes the names there. Tags are few and fixed: never a symbol or a request.
 """
 
-from ray.serve.metrics import Counter, Gauge, Histogram
+from ray.serve.metrics import Gauge, Histogram
 
 from deployments.batching import Sent
 
@@ -42,19 +42,3 @@ class HopMetrics:
     def called(self, rows: int) -> None:
         """Record one call."""
         self._rows.observe(rows)
-
-
-class MemoryMetrics:
-    """How often a model ran out of memory, and to what batch that has brought it."""
-
-    def __init__(self) -> None:
-        self._events = Counter("signalgraph_out_of_memory", "Batches for which the device had no memory.")
-        self._ceiling = Gauge("signalgraph_batch_ceiling", "Rows that one forward pass takes since then; 0: any.")
-        self._told = 0
-
-    def tell(self, events: int, ceiling: int | None) -> None:
-        """Record what the model says of itself."""
-        if events > self._told:
-            self._events.inc(events - self._told)
-            self._told = events
-        self._ceiling.set(ceiling or 0)

@@ -46,9 +46,9 @@ class VariantConfig(Section):
     """Folder of the bundle, relative to where the graph is started."""
     deadline_ms: float = Field(default=2000, gt=0)
     """A request that this variant has not answered by then is answered with an abstention."""
-    max_queue_ms: float = Field(default=1000, gt=0)
+    max_queue_ms: float | None = Field(default=None, gt=0)
     """No request joins a router's queue whose first has waited for longer: it is refused with 503 and Retry-After, so
-    that those that are taken are answered soon whatever the load."""
+    that those that are taken are answered in time whatever the load. Half of `deadline_ms` if not given."""
     max_queued_rows: int = Field(default=1024, gt=0)
     """Rows that may wait in one router; more are refused with 503 and Retry-After."""
 

@@ -1,7 +1,5 @@
 """The load: what users send, and Locust, in a process of its own since it replaces Python's sockets by its own."""
 
-import json
-import signal
 import subprocess
 import sys
 import tempfile
@@ -12,10 +10,10 @@ from pathlib import Path
 
 from benchmarks.load_test.answers import Second
 from benchmarks.load_test.ramp import Ramp
-from serve_app.cli.common import bars_of, pipeline_of
-from serve_app.pipeline import preprocess_of
-from serve_app.training.data import BUILT_IN
-from serve_app.training.golden import decision_points
+from benchmarks.process import end
+from benchmarks.systems import features_body
+from benchmarks.workload import questions_of
+from serve_app.model import load_bundle
 
 LOCUSTFILE = Path(__file__).parent / "locustfile.py"
 PER_SYMBOL = 8
@@ -29,16 +27,8 @@ class LoadFailed(Exception):
 
 
 def make_bodies(bundle: Path) -> list[bytes]:
-    """Return real requests that carry features, so that the work is the model's."""
-    pipeline = pipeline_of(bundle)
-    requests = decision_points(pipeline.bundle, bars_of(BUILT_IN), PER_SYMBOL)
-    batch = pipeline.stack([pipeline.row(request) for request in requests])
-    columns = list(pipeline.bundle.config.feature_list)
-    features = preprocess_of(pipeline.bundle).features(batch).tolist()
-    return [
-        json.dumps({"symbol": request.symbol, "features": {"columns": columns, "rows": rows}}).encode()
-        for request, rows in zip(requests, features, strict=True)
-    ]
+    """Return real requests that carry features, so that the work is the model's. Raises BundleError."""
+    return [features_body(question) for question in questions_of(load_bundle(bundle), PER_SYMBOL)]
 
 
 class Load:
@@ -80,18 +70,9 @@ def loading(url: str, bodies: Sequence[bytes], ramp: Ramp) -> Iterator[Load]:
         try:
             yield Load(process, seconds, log)
         finally:
-            _end(process)
+            end(process)
 
 
 def _options(ramp: Ramp) -> Iterator[str]:
     for name, value in asdict(ramp).items():
         yield from (f"--{name.replace('_', '-')}", f"{value:g}")
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    if process.poll() is None:
-        process.send_signal(signal.SIGTERM)
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(STOP_S)
-    process.kill()
-    process.wait()

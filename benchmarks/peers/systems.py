@@ -1,7 +1,6 @@
 """How each peer is started and asked."""
 
 import json
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -11,8 +10,7 @@ from benchmarks.workload import Question, reference
 
 
 def _records_body(question: Question) -> bytes:
-    columns = reference().config.feature_list
-    records = [dict(zip(columns, row, strict=True)) for row in question.features.tolist()]
+    records = [dict(zip(question.columns, row, strict=True)) for row in question.features.tolist()]
     return json.dumps({"symbol": question.symbol, "historical_data": records}).encode()
 
 
@@ -23,16 +21,13 @@ def _tensor_body(question: Question) -> bytes:
         "shape": [1, *question.features.shape],
         "data": question.features.ravel().tolist(),
     }
-    asset_id = {"name": "asset_id", "datatype": "INT64", "shape": [1, 1], "data": [_asset_id(question)]}
+    asset = reference().symbol_to_id[question.symbol]
+    asset_id = {"name": "asset_id", "datatype": "INT64", "shape": [1, 1], "data": [asset]}
     return json.dumps({"inputs": [features, asset_id]}).encode()
 
 
 def _list_body(question: Question) -> bytes:
     return b'{"requests": [' + features_body(question) + b"]}"
-
-
-def _asset_id(question: Question) -> int:
-    return reference().symbol_to_id[question.symbol]
 
 
 def _tensor_probability(answer: bytes) -> float:
@@ -47,9 +42,8 @@ def _list_probability(answer: bytes) -> float:
 
 def _peer(name: str, title: str, *command: str, own: bool = True, **changes: Any) -> System:
     environment = {"PYTHONPATH": f"{HERE}:{HERE / name}", **changes.pop("environment", {})}
-    python: Callable[[], Any] | None = partial(python_of, name) if own else None
-    if python is not None:
-        changes["python"] = python
+    if own:
+        changes["python"] = partial(python_of, name)
     return System(name, title, ("{python}", *command), environment=environment, **changes)
 
 

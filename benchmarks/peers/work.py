@@ -6,6 +6,7 @@ Needs numpy, orjson and ONNX Runtime alone, and nothing of SignalGraph: a peer's
 import json
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -20,15 +21,15 @@ class BadRequest(ValueError):
     """The request cannot be answered; the message says why."""
 
 
-def _read(name: str) -> dict[str, object]:
-    return dict(json.loads((REFERENCE / name).read_text()))
+def _read(name: str) -> Any:
+    return json.loads((REFERENCE / name).read_text())
 
 
 CONFIG = _read("config.json")
-COLUMNS: list[str] = CONFIG["feature_list"]  # type: ignore[assignment]
-LOOKBACK: int = CONFIG["lookback_window"]  # type: ignore[assignment]
-THRESHOLD: float = CONFIG["strategy"]["signal_threshold"]  # type: ignore[index]
-SYMBOLS: dict[str, int] = _read("asset_id_mapping.json")["symbol_to_id"]  # type: ignore[assignment]
+COLUMNS: list[str] = CONFIG["feature_list"]
+LOOKBACK: int = CONFIG["lookback_window"]
+THRESHOLD: float = CONFIG["strategy"]["signal_threshold"]
+SYMBOLS: dict[str, int] = _read("asset_id_mapping.json")["symbol_to_id"]
 _SCALER = _read("scaler.json")
 MEAN = np.array(_SCALER["mean"], np.float64)
 SCALE = np.array(_SCALER["scale"], np.float64)
@@ -42,10 +43,10 @@ def window_of(body: bytes) -> tuple[Windows, int]:
         raise BadRequest(f"the body is not JSON: {error}") from error
 
 
-def window(request: object) -> tuple[Windows, int]:
+def window(request: Any) -> tuple[Windows, int]:
     """The same of a decoded body."""
     try:
-        symbol, features = request["symbol"], request["features"]  # type: ignore[index]
+        symbol, features = request["symbol"], request["features"]
         columns, rows = features["columns"], np.array(features["rows"], np.float64)
     except (LookupError, TypeError, ValueError) as error:
         raise BadRequest(f"not a signal request: {error}") from error

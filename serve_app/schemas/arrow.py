@@ -1,31 +1,32 @@
 """Arrow IPC streams → signal requests: arrays end to end, no Python object a row.
 
 The body is the long table that a quant has anyway, `symbol`, `timestamp` and a column for every number; consecutive
-rows of one symbol are one request. pyarrow is imported when the first such body comes.
+rows of one symbol are one request.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+from flatbuffers.table import Table as FlatTable
 from pydantic import ValidationError
 
 from serve_app.errors import InvalidPosition, MalformedRequest, MissingColumns, ServeAppError, WrongType
 from serve_app.schemas.bodies import MAX_SYMBOL, PositionBody
-from serve_app.schemas.columns import check_names, shown
+from serve_app.schemas.columns import FIRST_YEAR, check_names, shown
 from serve_app.schemas.decode import TIMESTAMP, Limits, check_body, check_count, check_length, position_of
 from serve_app.types import FLAT, Bars, FeatureRows, FloatArray, Position, SignalRequest, TimeArray
 
 STREAM = "application/vnd.apache.arrow.stream"
-SYMBOL, REQUEST = "symbol", "request"
-POSITION = {
-    "position_status": "status",
-    "time_in_position_hours": "time_in_position_hours",
-    "time_in_position_bars": "time_in_position_bars",
-}
+SYMBOL, REQUEST, STATUS = "symbol", "request", "position_status"
+POSITION = {STATUS: "status", **{name: name for name in ("time_in_position_hours", "time_in_position_bars")}}
 """Columns that hold the position of a request in its last row → what JSON calls it."""
+_NAMED = {SYMBOL, REQUEST, TIMESTAMP, *POSITION}
+_LAST_DAY = np.datetime64("9999-12-31")
+"""Of Python's datetime; Arrow knows later ones."""
 
 # Slots of the flatbuffers of the IPC format (Message.fbs): where a message says that its buffers are compressed.
 _HEADER_TYPE, _HEADER, _DICTIONARY_DATA, _COMPRESSION = 6, 8, 6, 10
@@ -38,6 +39,7 @@ class Unreadable:
 
     error: ServeAppError
     symbol: str | None
+    """None when it cannot be one."""
 
 
 def parse_arrow(body: bytes, limits: Limits, feature_list: Collection[str]) -> list[SignalRequest | Unreadable]:
@@ -48,17 +50,15 @@ def parse_arrow(body: bytes, limits: Limits, feature_list: Collection[str]) -> l
     """
     check_body(body, limits)
     table = _Table(_read(body))
-    check_count(len(table.starts), limits)
-    history = table.features if set(feature_list) <= table.numbers.keys() else table.bars()
-    return [table.request(where, history, limits) for where in table.slices()]
+    check_count(len(table), limits)
+    history = table.features() if set(feature_list) <= table.numbers.keys() else table.bars()
+    return table.requests(history, limits)
 
 
 def _read(body: bytes) -> Any:
     """Return a pyarrow Table whose every buffer lies within the body."""
-    import pyarrow as pa  # noqa: PLC0415  0.2 s, and most clients send JSON
-
     try:
-        if any(map(_is_compressed, _messages(body))):
+        if any(_is_compressed(message.metadata.to_pybytes()) for message in pa.ipc.MessageReader.open_stream(body)):
             raise MalformedRequest("the Arrow stream is compressed; write it without compression")
         with pa.ipc.open_stream(body) as reader:
             _check_columns(reader.schema)
@@ -70,45 +70,35 @@ def _read(body: bytes) -> Any:
         raise MalformedRequest(f"the body is not an Arrow IPC stream: {error!s:.200}; see /docs") from error
 
 
-def _messages(body: bytes) -> Iterator[bytes]:
-    import pyarrow as pa  # noqa: PLC0415
-
-    for message in pa.ipc.MessageReader.open_stream(body):
-        yield message.metadata.to_pybytes()
-
-
 def _is_compressed(metadata: bytes) -> bool:
     """Read the one field that pyarrow obeys without telling: 8 MB of body could grow to 80 GB."""
-    from flatbuffers.table import Table  # noqa: PLC0415
-
-    def within(table: Any, slot: int) -> Any:
-        offset = table.Offset(slot)
-        return Table(table.Bytes, table.Indirect(table.Pos + offset)) if offset else None
-
-    message = Table(metadata, int.from_bytes(metadata[:4], "little"))
+    message = FlatTable(metadata, int.from_bytes(metadata[:4], "little"))
     kind_at = message.Offset(_HEADER_TYPE)
     kind = metadata[message.Pos + kind_at] if kind_at else 0
-    header = within(message, _HEADER)
+    header = _within(message, _HEADER)
     if kind == _DICTIONARY_BATCH and header is not None:
-        header = within(header, _DICTIONARY_DATA)
+        header = _within(header, _DICTIONARY_DATA)
     return kind in {_DICTIONARY_BATCH, _RECORD_BATCH} and header is not None and bool(header.Offset(_COMPRESSION))
+
+
+def _within(table: Any, slot: int) -> Any:
+    offset = table.Offset(slot)
+    return FlatTable(table.Bytes, table.Indirect(table.Pos + offset)) if offset else None
 
 
 def _check_columns(schema: Any) -> None:
     """Refuse every type but texts, times and numbers, by the place that a column has."""
-    import pyarrow.types as is_  # noqa: PLC0415
-
     if len(set(schema.names)) < len(schema.names):
         raise WrongType("the table has a column twice; name each column once")
     check_names(schema.names)
     if SYMBOL not in schema.names:
         raise MissingColumns(f"the table has no column {SYMBOL}", missing=[SYMBOL])
+    is_ = pa.types
     for field in schema:
         kind = field.type
         value = kind.value_type if is_.is_dictionary(kind) else kind
-        is_text = is_.is_string(value) or is_.is_large_string(value)
-        if field.name in {SYMBOL, "position_status"}:
-            _require(is_text, field, "texts")
+        if field.name in {SYMBOL, STATUS}:
+            _require(is_.is_string(value) or is_.is_large_string(value), field, "texts")
         elif field.name == TIMESTAMP:
             _require(is_.is_timestamp(kind) and kind.tz is not None, field, "timestamps with a time zone")
         elif field.name == REQUEST:
@@ -126,110 +116,100 @@ class _Table:
     """The columns of one body as numpy arrays, and where each request begins."""
 
     def __init__(self, table: Any) -> None:
-        self._n = table.num_rows
         self._columns = {name: table.column(name) for name in table.column_names}
         self._codes, self._symbols = self._texts(SYMBOL)
         if (self._codes < 0).any():
             raise WrongType(f"the column {SYMBOL} has a null in row {int(np.argmin(self._codes))}")
-        request = self._integers(REQUEST) if REQUEST in self._columns else self._codes
-        self.starts = np.flatnonzero(np.diff(request, prepend=request[:1] - 1)) if self._n else np.array([], np.int64)
-        self._times = self._timestamps()
-        named = {SYMBOL, REQUEST, TIMESTAMP, *POSITION}
-        self.numbers = {name: self._numbers(name) for name in self._columns if name not in named}
-        self._positions = self._position_columns()
+        request = self._whole(REQUEST).to_numpy() if REQUEST in self._columns else self._codes
+        self._starts = np.flatnonzero(np.diff(request, prepend=request[:1] - 1))
+        self._ends = np.append(self._starts[1:], len(request))[: len(self._starts)]
+        self._times = self._timestamps() if TIMESTAMP in self._columns else None
+        self.numbers = {name: self._numbers(name) for name in self._columns if name not in _NAMED}
 
-    def slices(self) -> list[slice]:
-        """Return the rows of each request."""
-        ends = [*self.starts[1:].tolist(), self._n]
-        return [slice(start, end) for start, end in zip(self.starts.tolist(), ends, strict=False)]
+    def __len__(self) -> int:
+        """How many requests it has."""
+        return len(self._starts)
 
-    @property
     def features(self) -> "_FeatureTable":
-        """The numbers as rows of features."""
+        """Return the numbers as rows of features."""
         return _FeatureTable(tuple(self.numbers), np.stack(list(self.numbers.values()), axis=-1), self._times)
 
     def bars(self) -> Bars:
-        """Return the whole table as bars. Raises MissingColumns, WrongType."""
+        """Return the whole table as bars. Raises MissingColumns."""
         if self._times is None:
             raise MissingColumns(f"the table has no column {TIMESTAMP}; every bar needs its time", missing=[TIMESTAMP])
         return Bars(self._times, self.numbers)
 
-    def request(self, where: slice, history: "Bars | _FeatureTable", limits: Limits) -> SignalRequest | Unreadable:
-        """Return the request in some rows."""
+    def requests(self, history: "Bars | _FeatureTable", limits: Limits) -> list[SignalRequest | Unreadable]:
+        """Cut the history of the table into those of its requests."""
+        places = map(slice, self._starts.tolist(), self._ends.tolist())
+        return [self._request(w, p, history, limits) for w, p in zip(places, self._positions(), strict=True)]
+
+    def _request(
+        self, where: slice, position: Mapping[str, Any], history: "Bars | _FeatureTable", limits: Limits
+    ) -> SignalRequest | Unreadable:
         symbol = self._symbols[self._codes[where.start]]
+        if not 1 <= len(symbol) <= MAX_SYMBOL:
+            return Unreadable(MalformedRequest(f"a symbol has 1 to {MAX_SYMBOL} characters, not {len(symbol)}"), None)
         try:
             check_length(where.stop - where.start, limits)
             if (self._codes[where] != self._codes[where.start]).any():
                 raise MalformedRequest(f"a request has rows of several symbols, the first of {shown(symbol)}")
-            if not 1 <= len(symbol) <= MAX_SYMBOL:
-                raise MalformedRequest(f"a symbol has 1 to {MAX_SYMBOL} characters, not {len(symbol)}")
-            return SignalRequest(symbol, history.cut(where), self._position(where.stop - 1))
+            return SignalRequest(symbol, history.cut(where), _position(position))
         except ServeAppError as error:
             return Unreadable(error, symbol)
 
+    def _positions(self) -> list[dict[str, Any]]:
+        """Return what each request says of its position."""
+        last = self._ends - 1
+        said: dict[str, list[Any]] = {}
+        if STATUS in self._columns:  # one text for all rows that have it, however long it is
+            codes, texts = self._texts(STATUS)
+            said[STATUS] = [texts[code] if code >= 0 else None for code in codes[last].tolist()]
+        for name in POSITION.keys() & self._columns.keys() - {STATUS}:
+            said[name] = self._columns[name].take(last).to_pylist()
+        keys = [POSITION[name] for name in said]
+        rows = zip(*said.values(), strict=True) if said else [()] * len(self)
+        return [{key: value for key, value in zip(keys, row, strict=True) if value is not None} for row in rows]
+
     def _texts(self, name: str) -> tuple[Any, list[str]]:
         """Return a code for each row, -1 for a null, and the texts that the codes stand for."""
-        import pyarrow as pa  # noqa: PLC0415
-
-        chunks = self._columns[name]
-        encoded = chunks if pa.types.is_dictionary(chunks.type) else chunks.dictionary_encode()
-        whole = encoded.combine_chunks()
-        if not len(whole):
-            return np.array([], np.int64), []
-        whole = whole.chunk(0) if isinstance(whole, pa.ChunkedArray) else whole
-        texts = whole.dictionary.to_pylist()
-        codes = whole.indices.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
+        column = self._columns[name]
+        encoded = (column if pa.types.is_dictionary(column.type) else column.dictionary_encode()).combine_chunks()
+        texts = encoded.dictionary.to_pylist()
+        codes = encoded.indices.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
         # Two codes may stand for one text, and a code for a null.
         first = {text: code for code, text in reversed(list(enumerate(texts)))}
         same = np.array([-1 if text is None else first[text] for text in texts] + [-1], np.int64)
         return same[codes], texts
 
-    def _integers(self, name: str) -> Any:
+    def _whole(self, name: str) -> Any:
         column = self._columns[name]
         if column.null_count:
-            raise WrongType(f"the column {name} has a null")
-        return column.to_numpy()
+            raise WrongType(f"the column {name} has a null; every row needs its {name}")
+        return column
 
     def _numbers(self, name: str) -> FloatArray:
-        import pyarrow as pa  # noqa: PLC0415
+        return np.ascontiguousarray(self._columns[name].cast(pa.float64(), safe=False).to_numpy())
 
-        values = self._columns[name].cast(pa.float64(), safe=False).to_numpy()
-        return np.ascontiguousarray(values, np.float64)
-
-    def _timestamps(self) -> TimeArray | None:
-        import pyarrow as pa  # noqa: PLC0415
-
-        if TIMESTAMP not in self._columns:
-            return None
-        column = self._columns[TIMESTAMP]
-        if column.null_count:
-            raise WrongType(f"the column {TIMESTAMP} has a null; every row needs its time")
-        times: TimeArray = column.cast(pa.timestamp("us", "UTC"), safe=False).cast(pa.int64()).to_numpy().view("M8[us]")
-        within = (times >= _FIRST) & (times <= _LAST)
+    def _timestamps(self) -> TimeArray:
+        column = self._whole(TIMESTAMP)
+        times = column.cast(pa.int64()).to_numpy().view(f"M8[{column.type.unit}]")
+        days = times.astype("M8[D]")  # of all units, the one in which nothing overflows
+        within = (days >= FIRST_YEAR) & (days <= _LAST_DAY)
         if not within.all():
             raise WrongType(f"the column {TIMESTAMP} has a time beyond the years 1 to 9999 in row {within.argmin()}")
-        return times
-
-    def _position_columns(self) -> Mapping[str, Mapping[int, Any]]:
-        """Return, for each key of a position, its value by the number of a request's last row."""
-        last = np.append(self.starts[1:], self._n) - 1 if self._n else self.starts
-        given = {
-            key: self._columns[name].take(last).to_pylist() for name, key in POSITION.items() if name in self._columns
-        }
-        return {key: dict(zip(last.tolist(), values, strict=True)) for key, values in given.items()}
-
-    def _position(self, row: int) -> Position:
-        given = {key: values[row] for key, values in self._positions.items() if values[row] is not None}
-        if not given:
-            return FLAT
-        try:
-            return position_of(PositionBody.model_validate(given))
-        except ValidationError as error:
-            raise InvalidPosition(f"the position in row {row} is not one: {error.errors()[0]['msg']}") from error
+        in_us: TimeArray = times.astype("M8[us]")
+        return in_us
 
 
-# Of Python's datetime; Arrow knows earlier and later ones.
-_FIRST, _LAST = np.datetime64("0001-01-01"), np.datetime64("9999-12-31")
+def _position(said: Mapping[str, Any]) -> Position:
+    if not said:
+        return FLAT
+    try:
+        return position_of(PositionBody.model_validate(said))
+    except ValidationError as error:
+        raise InvalidPosition(f"the position is not one: {error.errors()[0]['msg']}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ MAX_COLUMNS = 64
 _COLUMN_NAME = re.compile(r"[A-Za-z0-9_]{1,64}")
 _USUAL_TIME = b"0000-00-00T00:00:00Z"
 _DIGITS = bytes.maketrans(b"123456789", b"000000000")
-_FIRST_YEAR = np.datetime64("0001-01-01")
+FIRST_YEAR = np.datetime64("0001-01-01")
 """Of Python's datetime; numpy knows earlier ones."""
 _NUMBERS = {int, float, type(None)}
 _SHOWN = 40
@@ -71,7 +71,7 @@ def _times_at_once(values: Sequence[Any]) -> TimeArray | None:
         times = np.frombuffer(text, "S20").astype("S19").astype("datetime64[us]")
     except ValueError:
         return None  # the 30th of February
-    return times if times.min() >= _FIRST_YEAR else None
+    return times if times.min() >= FIRST_YEAR else None
 
 
 def parse_times(values: Sequence[Any], cell: Cell) -> TimeArray:

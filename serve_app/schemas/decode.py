@@ -30,6 +30,7 @@ from serve_app.types import FLAT, Bars, FeatureRows, Position, PositionStatus, S
 
 TIMESTAMP = "timestamp"
 
+_STATUSES = frozenset(PositionStatus)
 _STRUCTURAL = {"missing", "extra_forbidden"}
 _MAX_KEYS = 16
 _SHOWN = 64
@@ -180,12 +181,9 @@ class PositionFields(Protocol):
 
 def position_of(body: PositionFields) -> Position:
     """Return the position that a body describes. Raises InvalidPosition."""
-    try:
-        status = PositionStatus(body.status)
-    except ValueError as error:
-        known = " or ".join(PositionStatus)
-        raise InvalidPosition(f"position.status is {shown(body.status)}; it must be {known}") from error
-    return Position(status, body.time_in_position_hours, body.time_in_position_bars)
+    if body.status not in _STATUSES:
+        raise InvalidPosition(f"position.status is {shown(body.status)}; it must be {' or '.join(PositionStatus)}")
+    return Position(PositionStatus(body.status), body.time_in_position_hours, body.time_in_position_bars)
 
 
 def parse_signal(document: Any, limits: Limits) -> SignalRequest:

@@ -1,4 +1,8 @@
-"""MLServer: its adaptive batching in front of a runtime with numpy and ONNX Runtime."""
+"""MLServer: its adaptive batching in front of a runtime with numpy and ONNX Runtime.
+
+Tried: none, one and two parallel workers, waits of 0.5 and 2 ms: within 10 % of each other at 64 connections, and with
+one connection the short wait without workers answers four times as many.
+"""
 
 import numpy as np
 import work

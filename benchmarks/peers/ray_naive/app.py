@@ -1,6 +1,7 @@
 """Ray Serve as one composes it first: four deployments, handles, pydantic bodies, a request a hop, default settings."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -54,9 +55,9 @@ class Strategy:
 class Router:
     def __init__(
         self,
-        preprocess: DeploymentHandle,  # type: ignore[type-arg]
-        model: DeploymentHandle,  # type: ignore[type-arg]
-        strategy: DeploymentHandle,  # type: ignore[type-arg]
+        preprocess: DeploymentHandle[Any],
+        model: DeploymentHandle[Any],
+        strategy: DeploymentHandle[Any],
     ) -> None:
         self.preprocess, self.model, self.strategy = preprocess, model, strategy
 

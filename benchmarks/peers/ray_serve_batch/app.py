@@ -1,7 +1,6 @@
 """Ray Serve by its documentation in one deployment: `serve.batch` around ONNX Runtime, raw bodies, two replicas."""
 
 import asyncio
-import os
 
 import numpy as np
 import orjson
@@ -18,8 +17,7 @@ class Signals:
 
     @serve.batch(
         max_batch_size=64,
-        batch_wait_timeout_s=float(os.environ.get("BATCH_WAIT", "0.002")),
-        max_concurrent_batches=int(os.environ.get("CONCURRENT", "1")),
+        batch_wait_timeout_s=0.002,
     )
     async def probabilities(self, rows: list[tuple[work.Windows, int]]) -> list[float]:
         windows, asset_ids = zip(*rows, strict=True)

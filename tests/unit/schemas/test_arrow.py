@@ -1,3 +1,4 @@
+import tracemalloc
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -17,6 +18,7 @@ from serve_app.errors import (
     UnknownColumns,
     WrongType,
 )
+from serve_app.pipeline import Pipeline
 from serve_app.schemas import Limits, Unreadable, parse_arrow
 from serve_app.types import Bars, FeatureRows, Position, PositionStatus, SignalRequest
 from tests.factories import arrow_stream, arrow_table, real_requests
@@ -175,6 +177,49 @@ def test_compressed_buffers_are_refused_before_they_grow(codec: str, where: str)
     column = pa.array(["IBM"] * 3).dictionary_encode() if where == "dictionary" else ["IBM"] * 3
     with pytest.raises(MalformedRequest, match="without compression"):
         parse(table_of({"symbol": column}), compression=codec)
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_a_time_that_overflows_microseconds_is_refused_and_never_another_time(unit: str) -> None:
+    times = pa.array([2**62 - 1] * 3).cast(pa.timestamp(unit, "UTC"))
+    if unit == "ns":
+        one, _ = readable(parse(table_of({"timestamp": times})))
+        assert isinstance(one.history, FeatureRows)
+        assert one.history.timestamp == datetime.fromtimestamp(2**62 // 10**9, UTC).replace(microsecond=427_387)
+        return
+    with pytest.raises(WrongType, match="beyond the years"):
+        parse(table_of({"timestamp": times}))
+
+
+def test_one_long_text_that_many_rows_share_stays_one_text() -> None:
+    n, long = 200, "x" * 20_000
+    shared = pa.DictionaryArray.from_arrays(pa.array([0] * n), pa.array([long]))
+    columns: dict[str, Any] = {"timestamp": pa.array([DAYS[0]] * n), "request": list(range(n)), "close": [1.0] * n}
+    many = Limits(max_body_bytes=1_000_000, max_bars=1, max_batch_requests=n)
+    for name in ("symbol", "position_status"):
+        table = pa.table({"symbol": ["IBM"] * n, **columns, name: shared})
+        tracemalloc.start()
+        refused = parse_arrow(arrow_stream(table), many, FEATURES)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < n * len(long) / 4
+        assert len(refused) == n
+        for one in refused:
+            assert isinstance(one, Unreadable)
+            assert len(one.symbol or "") <= 64
+            assert len(str(one.error)) < 200
+
+
+@pytest.mark.parametrize("hours", [float("nan"), float("inf"), -1.0])
+def test_a_time_in_position_that_json_cannot_say_is_refused_like_a_negative_one(
+    pipeline: Pipeline, bars: Mapping[str, Bars], hours: float
+) -> None:
+    table = arrow_table(real_requests(bars, 1))
+    table = table.append_column("position_status", pa.array(["LONG"] * len(table)))
+    table = table.append_column("time_in_position_hours", pa.array([hours] * len(table)))
+    [request] = readable(parse_arrow(arrow_stream(table), LIMITS, FEATURES))
+    with pytest.raises(InvalidPosition):
+        pipeline.row(request)
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"\xff\xff\xff\xff\x00\x00\x00\x00", b"ARROW1\0\0" * 20])
