@@ -5,7 +5,7 @@ BIN := $(abspath $(VENV))/bin
 # By content, not by time: a clone, or a second start, installs nothing that is already there.
 STAMP := $(VENV)/.installed-$(shell cat requirements.lock pyproject.toml | cksum | cut -d' ' -f1)
 
-.PHONY: setup demo test check prove load-test lock
+.PHONY: setup demo test check prove bench load-test lock
 
 setup: $(STAMP)
 
@@ -34,6 +34,9 @@ check: setup  ## formatting, lint, types, import rules, configurations, bundles
 	$(BIN)/signalgraph config check configs/*.yaml
 	$(BIN)/signalgraph bundle verify models/v1.0
 	$(BIN)/signalgraph bundle verify models/v1.1
+
+bench: setup  ## peers, ourselves and the ceilings on the same work, in one run (about 40 minutes; needs wrk)
+	$(BIN)/python -m benchmarks $(ARGS)
 
 load-test: setup  ## ramp users up and down against configs/autoscale_demo.yaml, and draw how the graph follows
 	$(BIN)/python -m benchmarks.load_test $(ARGS)

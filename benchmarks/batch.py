@@ -1,19 +1,16 @@
-"""Rows a second of `/v1/signals:batch`, as Arrow and as JSON, against the bare forward: `python -m benchmarks.batch`.
-
-One connection at a time keeps one router busy, whose model has one thread; the bare forward has one thread, too.
-"""
+"""Rows a second of `/v1/signals:batch`, as Arrow and as JSON, and of the bare forward pass."""
 
 import json
 from collections.abc import Sequence
 from itertools import cycle, islice
-from statistics import median
 
 import numpy as np
 import pyarrow as pa
 
+from benchmarks import record
 from benchmarks.closed_loop import Load, closed_loop
-from benchmarks.process import free_port, post
-from benchmarks.systems import FUSED, WrongAnswer, features_body
+from benchmarks.process import post
+from benchmarks.systems import WrongAnswer, features_body
 from benchmarks.workload import Question, questions, reference, wrong
 from serve_app.config import ModelConfig
 from serve_app.doctor.speed import rows_per_s
@@ -21,8 +18,6 @@ from serve_app.pipeline import model_of
 from serve_app.schemas import STREAM
 
 ROWS = 500
-ROUNDS = 5
-SECONDS = 4.0
 
 
 def arrow_body(asked: Sequence[Question]) -> bytes:
@@ -52,24 +47,21 @@ def check(load: Load, asked: Sequence[Question]) -> None:
         raise WrongAnswer(f"{load.content_type}: {fault}")
 
 
-def main() -> None:
-    """Measure in turns, and print medians and ratios."""
+def batches(load: Load, seconds: float) -> dict[str, float]:
+    """Measure rows a second of calls with many, on one connection: one router, and its model's one thread.
+
+    Raises WrongAnswer.
+    """
     asked = list(islice(cycle(questions()), ROWS))
-    model = model_of(reference(), ModelConfig())
-    rates: dict[str, list[float]] = {"bare forward": [], "Arrow": [], "JSON": []}
-    with FUSED.running(free_port()) as single:
-        url = f"{single.url}:batch"
-        loads = {"Arrow": Load(url, [arrow_body(asked)], STREAM), "JSON": Load(url, [json_body(asked)])}
-        for load in loads.values():
-            check(load, asked)
-        for _ in range(ROUNDS):
-            rates["bare forward"].append(rows_per_s(reference(), model, ROWS))
-            for name, load in loads.items():
-                rates[name].append(ROWS * closed_loop(load, 1, SECONDS).per_s)
-    forward = median(rates["bare forward"])
-    for name, found in rates.items():
-        print(f"{name:12} {median(found):8,.0f} rows/s  {median(found) / forward:.2f} of the bare forward")
+    url = f"{load.url}:batch"
+    measured = {}
+    for name, body, kind in ((record.ARROW, arrow_body, STREAM), (record.JSON, json_body, load.content_type)):
+        one = Load(url, [body(asked)], kind)
+        check(one, asked)
+        measured[name] = ROWS * closed_loop(one, 1, seconds).per_s
+    return measured
 
 
-if __name__ == "__main__":
-    main()
+def forward() -> dict[str, float]:
+    """Measure the bare forward pass, on one thread of this process: the ceiling of the hardware."""
+    return {record.FORWARD: rows_per_s(reference(), model_of(reference(), ModelConfig()), ROWS)}

@@ -15,8 +15,9 @@ import click
 from benchmarks.load_test.load import LoadFailed, loading, make_bodies
 from benchmarks.load_test.picture import draw
 from benchmarks.load_test.ramp import Ramp
-from benchmarks.load_test.record import Record, machine
+from benchmarks.load_test.record import Record
 from benchmarks.load_test.replicas import Replicas, dashboard_of, watch
+from benchmarks.machine import machine
 from benchmarks.process import DidNotStart, free_port, ours, serving
 from deployments import launch, serve_status
 from deployments.signals import StopSignal, stop_signals

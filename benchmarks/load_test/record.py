@@ -1,13 +1,9 @@
 """A whole load test: what was seen, and whether it was as it must be."""
 
-import platform
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
-
-import psutil
 
 from benchmarks.load_test.answers import Second
 from benchmarks.load_test.ramp import Ramp
@@ -18,14 +14,6 @@ from serve_app.types import VariantName
 SCALED = f"{model_application(VariantName.PRODUCTION)}/{MODEL}"
 """The deployment that has to grow and shrink."""
 _FAULTS_SHOWN = 3
-
-
-def machine() -> str:
-    """Return what this machine is: processor, cores, memory."""
-    info = Path("/proc/cpuinfo")
-    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-    memory = psutil.virtual_memory().total / 2**30
-    return f"{(names or [platform.machine()])[0]}, {psutil.cpu_count()} cores, {memory:.0f} GiB"
 
 
 @dataclass(frozen=True, slots=True)

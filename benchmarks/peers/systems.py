@@ -56,7 +56,6 @@ FASTAPI_SCRIPT = _peer(
 RAY_NAIVE = _peer("ray_naive", "Ray Serve, naive graph, default settings", *_RAY, own=False)
 PEERS = (
     FASTAPI_SCRIPT,
-    _peer("fastapi_workers", "FastAPI, numpy and ONNX Runtime, 2 workers", *_UVICORN, "--workers", "2"),
     _peer("litserve", "LitServe, batches of 64", str(HERE / "litserve" / "app.py"), "{port}"),
     _peer(
         "mlserver",
@@ -79,6 +78,11 @@ PEERS = (
         probability=_list_probability,
         environment={"BENTOML_DO_NOT_TRACK": "True"},
     ),
+    RAY_NAIVE,
+)
+"""What one writes first, and the servers that one would take."""
+HAND_MADE = (
+    _peer("fastapi_workers", "FastAPI, numpy and ONNX Runtime, 2 workers", *_UVICORN, "--workers", "2"),
     _peer(
         "ray_serve_batch",
         "Ray Serve, one deployment, `serve.batch`, fast flags",
@@ -91,6 +95,5 @@ PEERS = (
             "RAY_SERVE_HAPROXY_NBTHREAD": "1",
         },
     ),
-    RAY_NAIVE,
 )
-"""From the script that one writes first to what one would have to write without SignalGraph."""
+"""The least that answers this one request, as fast as it can be: no variants, monitor, timings or deadlines."""

@@ -14,9 +14,10 @@ from benchmarks.load_test.answers import Answer, Percentiles, Second, Tally, rea
 from benchmarks.load_test.load import LoadFailed, loading, make_bodies
 from benchmarks.load_test.picture import draw
 from benchmarks.load_test.ramp import Ramp
-from benchmarks.load_test.record import SCALED, Record, machine
+from benchmarks.load_test.record import SCALED, Record
 from benchmarks.load_test.replicas import Replicas, UnknownGraph, dashboard_of, watch
 from benchmarks.load_test.replicas import count as count_replicas
+from benchmarks.machine import machine
 from deployments import serve_status
 from deployments.serve_status import ApplicationStatus, DeploymentStatus
 from serve_app.errors import ConfigError

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.batch import arrow_body, json_body
 from benchmarks.peers import venvs
-from benchmarks.peers.systems import PEERS
+from benchmarks.peers.systems import HAND_MADE, PEERS
 from benchmarks.peers.venvs import HERE, CannotInstall, python_of
 from benchmarks.systems import CEILINGS, OURS, System, bars_body, features_body
 from benchmarks.workload import TOLERANCE, N, questions, reference, wrong
@@ -30,7 +30,7 @@ def numbers_in(document: object) -> list[float]:
     return [document] if isinstance(document, float) else []
 
 
-@pytest.mark.parametrize("system", [*PEERS, *OURS], ids=lambda system: system.name)
+@pytest.mark.parametrize("system", [*PEERS, *HAND_MADE, *OURS], ids=lambda system: system.name)
 def test_every_system_is_asked_about_the_same_numbers(system: System) -> None:
     for question in questions()[:4]:
         asked = numbers_in(json.loads(system.body(question)))
@@ -81,8 +81,8 @@ def test_every_package_of_a_peer_is_pinned(peer: str) -> None:
 
 
 def test_every_peer_has_its_folder_and_its_environment() -> None:
-    assert {peer.name for peer in PEERS} == {path.parent.name for path in HERE.glob("*/app.py")}
-    assert set(PINNED) == {peer.name for peer in PEERS if not peer.name.startswith("ray_")}
+    assert {peer.name for peer in (*PEERS, *HAND_MADE)} == {path.parent.name for path in HERE.glob("*/app.py")}
+    assert set(PINNED) == {peer.name for peer in (*PEERS, *HAND_MADE) if not peer.name.startswith("ray_")}
 
 
 def test_packages_that_cannot_be_installed_leave_no_environment(
