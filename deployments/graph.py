@@ -34,9 +34,10 @@ _COMMON: dict[str, Any] = {
 }
 _ROUTER: dict[str, Any] = {
     **_COMMON,
-    # Requests. Most of them wait in the batcher, whose own limit answers 503; these bounds only keep a flood out.
-    "max_ongoing_requests": 2048,
-    "max_queued_requests": 2048,
+    # Requests: a few full batches. Each more is another millisecond of Python that all of them wait for, so a flood
+    # is turned away before any of it is read.
+    "max_ongoing_requests": 256,
+    "max_queued_requests": 64,
     "backpressure_config": {"status_code": 429, "retry_after_s": 1},
 }
 _STAGE: dict[str, Any] = {

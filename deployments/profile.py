@@ -24,14 +24,14 @@ _DEFAULTS = {
 _FAST_DEFAULTS = {
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "deployments.ingress:middlewares",
     # A router that dies with requests in flight costs nobody an answer: HAProxy asks another router. Safe because
     # a decision is idempotent by its request id.
     "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
     "RAY_SERVE_HAPROXY_RETRIES": "3",
-    # Only what fits in one buffer can be sent again. 256 KiB is about 1,900 bars as JSON objects, several times a
-    # signal request. A request in flight holds up to three buffers (request, its copy for the retry, answer), an
-    # idle connection none: 1,000 full ones at once are 768 MiB, where 1 MiB buffers would be 3 GiB.
-    "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(256 * 1024),
+    # Only what fits in one buffer can be sent again. 64 KiB is about 480 bars as JSON objects, more than a signal
+    # request needs. HAProxy copies whole buffers for the retry: 256 KiB cost it a third of its time.
+    "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(64 * 1024),
     # The default of 30 s waits for load balancers outside; HAProxy here learns of a leaving router in 0.1 s.
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
 }

@@ -4,6 +4,7 @@
   + MalformedRequest               400 malformed
   + Unauthorized                   401 unauthorized
   + NotFound                       404 not_found
+  + BodyTimeout                    408 body_timeout
   + PayloadTooLarge                413 too_large
   + UnusableRequest                422 unusable
     - UnknownSymbol                unknown_symbol
@@ -69,6 +70,13 @@ class NotFound(ServeAppError):
 
     status_code = 404
     code = "not_found"
+
+
+class BodyTimeout(ServeAppError):
+    """The body did not arrive in time."""
+
+    status_code = 408
+    code = "body_timeout"
 
 
 class PayloadTooLarge(ServeAppError):

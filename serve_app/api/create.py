@@ -41,7 +41,7 @@ def create_api(front: Front, clock: Callable[[], float] = time.perf_counter) -> 
     """Return the ASGI application; nothing runs until it is served."""
     routes = Routes(front, clock)
     errors: dict[int | str, dict[str, Any]] = {
-        status: {"model": ErrorBody} for status in (400, 401, 413, 422, 429, 503)
+        status: {"model": ErrorBody} for status in (400, 401, 408, 413, 422, 429, 503)
     }
     examples = front.examples
     hot: dict[str, Handler] = {}

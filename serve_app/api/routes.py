@@ -1,5 +1,6 @@
 """The handlers. They read the raw request: a pydantic body parameter costs up to ten times as much on 15 kB."""
 
+import asyncio
 import hmac
 import logging
 from collections.abc import Callable, Sequence
@@ -12,7 +13,7 @@ from starlette.requests import ClientDisconnect
 from serve_app.api.front import Front, hash_key
 from serve_app.api.hot import Handler
 from serve_app.api.responses import error_id, on_bug, request_id_of, respond, respond_error
-from serve_app.errors import ServeAppError, Unauthorized
+from serve_app.errors import BodyTimeout, ServeAppError, Unauthorized
 from serve_app.schemas import (
     STREAM,
     Limits,
@@ -31,6 +32,9 @@ from serve_app.schemas import (
 )
 from serve_app.service import DEFECT, Refused
 from serve_app.types import FLAT, Action, Decision, SignalRequest
+
+CLIENT_CLOSED_REQUEST = 499
+"""The status of nginx, and Ray Serve, for it."""
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +101,7 @@ class Routes:
         except ServeAppError as error:
             return await self.on_error(request, error)
         except ClientDisconnect:
-            raise  # nobody is there to answer
+            return Response(status_code=CLIENT_CLOSED_REQUEST)  # which nobody is there to read
         except Exception as error:
             log.exception("a request met a defect")
             return await on_bug(request, error)
@@ -115,7 +119,15 @@ class Routes:
         return respond(document(answer))
 
     async def _body(self, request: Request) -> bytes:
-        """Return a body, reading no more of it than is taken."""
+        """Return a body, reading no more of it than is taken, and for no longer than is allowed."""
+        patience = self._front.config.body_timeout_s
+        try:
+            async with asyncio.timeout(patience):
+                return await self._read(request)
+        except TimeoutError as error:
+            raise BodyTimeout(f"the body did not arrive within {patience:g} s; send it at once") from error
+
+    async def _read(self, request: Request) -> bytes:
         chunks, size = [], 0
         async for chunk in request.stream():
             chunks.append(chunk)

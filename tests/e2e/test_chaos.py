@@ -2,6 +2,7 @@
 
 import json
 import socket
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from tests.waiting import wait_for
 STAYING = 4
 LEAVING_ROWS = 100
 """More than one batch of 64, so that the second carries rows of others too."""
+FLOOD = 700
+"""Requests at once; a router takes 256 and lets 64 wait."""
 
 
 @pytest.fixture(scope="module")
@@ -74,3 +77,20 @@ def test_a_caller_who_hangs_up_while_a_batch_is_in_the_model_disturbs_nobody_in_
     assert sizes()[before:][:2] == [64, LEAVING_ROWS - 64 + STAYING]
     assert [(a["status"], a["reason"]) for a in answers] == [("ok", None)] * STAYING
     assert len({a["prediction_probability"] for a in answers}) == 1
+
+
+def reply(caller: socket.socket) -> tuple[int, bool]:
+    """Wait for an answer; return its status, and whether it says when to try again."""
+    with caller, caller.makefile("rb") as stream:
+        head = stream.read().partition(b"\r\n\r\n")[0].lower()
+    return int(head.split()[1]), b"retry-after:" in head
+
+
+def test_a_flood_is_answered_or_refused_and_the_graph_is_there_afterwards(slow: str, bars: dict[str, Bars]) -> None:
+    path, body = every_form("MSFT", window(bars["MSFT"]))["columns"]
+    replies = [reply(caller) for caller in [send(slow, path, body) for _ in range(FLOOD)]]
+    counts = Counter(status for status, _ in replies)
+    assert counts.keys() <= {200, 429, 503}
+    assert 0 < counts[200] < FLOOD
+    assert all(again == (status != 200) for status, again in replies)
+    assert answer(send(slow, path, body))["status"] == "ok"

@@ -1,6 +1,6 @@
 import asyncio
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 from typing import Any, cast
@@ -357,21 +357,46 @@ def test_a_body_that_is_too_large_is_a_413(client: TestClient, path: str) -> Non
     assert document["detail"] == {"max_body_bytes": CONFIG.max_body_bytes, "fallback_action": "HOLD"}
 
 
-def test_no_more_of_a_body_is_read_than_is_taken(front: Front) -> None:
-    read = count()
+def statuses(front: Front, receive: Callable[[], Awaitable[Any]]) -> list[int]:
+    """Send a request whose body comes as `receive` says; return the statuses of what is answered."""
     answers: list[Any] = []
-
-    async def receive() -> dict[str, Any]:
-        next(read)
-        return {"type": "http.request", "body": b" " * 50_000, "more_body": True}
 
     async def send(message: Any) -> None:
         answers.append(message)
 
     scope = {"type": "http", "method": "POST", "path": "/v1/signals", "headers": [], "query_string": b""}
     asyncio.run(create_api(front)(scope, receive, send))
-    assert answers[0]["status"] == 413
+    return [message["status"] for message in answers if message["type"] == "http.response.start"]
+
+
+def test_no_more_of_a_body_is_read_than_is_taken(front: Front) -> None:
+    read = count()
+
+    async def receive() -> dict[str, Any]:
+        next(read)
+        return {"type": "http.request", "body": b" " * 50_000, "more_body": True}
+
+    assert statuses(front, receive) == [413]
     assert next(read) == CONFIG.max_body_bytes // 50_000 + 1
+
+
+def test_a_body_that_does_not_arrive_is_a_408(front: Front) -> None:
+    async def receive() -> Any:
+        await asyncio.Event().wait()
+
+    hasty = replace(front, config=CONFIG.model_copy(update={"body_timeout_s": 0.01}))
+    assert statuses(hasty, receive) == [408]
+
+
+def test_a_client_who_leaves_amid_a_body_is_no_defect(front: Front, caplog: pytest.LogCaptureFixture) -> None:
+    begun = {"type": "http.request", "body": b'{"symbol"', "more_body": True}
+    parts = iter([begun, {"type": "http.disconnect"}])
+
+    async def receive() -> Any:
+        return next(parts)
+
+    assert statuses(front, receive) == [499]
+    assert not caplog.records
 
 
 def test_a_history_or_a_batch_that_is_too_long_is_a_413(client: TestClient, bars: dict[str, Bars]) -> None:

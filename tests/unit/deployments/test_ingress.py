@@ -1,0 +1,163 @@
+"""What is in front of replicas: connections are accepted when they come, and POSTs are not watched over."""
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from typing import cast
+
+import pytest
+import uvloop
+from starlette.types import Message, Receive, Scope, Send
+
+from deployments import profile
+from deployments.ingress import AcceptsAll, Unwatched, middlewares
+from deployments.ports import Ports
+from tests.unit.deployments.test_profile import RUN_DIR
+
+WAITING = 60
+DISCONNECTS, TIMEOUT = b"x-request-disconnect-disabled", b"x-request-timeout-seconds"
+
+
+class Counted(asyncio.Protocol):
+    """Counts connections, and echoes."""
+
+    made = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        type(self).made += 1
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass of it
+
+    def data_received(self, data: bytes) -> None:
+        self._transport.write(data)
+
+
+@pytest.fixture
+def listening() -> Iterator[socket.socket]:
+    with closing(socket.create_server(("127.0.0.1", 0), backlog=2 * WAITING)) as sock:
+        sock.setblocking(False)
+        yield sock
+
+
+@pytest.fixture
+def clients(listening: socket.socket) -> Iterator[list[socket.socket]]:
+    """Connections that wait to be accepted, each with a request that the kernel holds."""
+    with ExitStack() as stack:
+        made = [stack.enter_context(socket.create_connection(listening.getsockname())) for _ in range(WAITING)]
+        for number, client in enumerate(made):
+            client.sendall(b"%d" % number)
+            client.settimeout(10)
+        yield made
+
+
+async def turns_until(made: int) -> int:
+    """Return after how many turns of the loop as many connections are accepted."""
+    turns = 0
+    while Counted.made < made and turns < 10 * WAITING:
+        await asyncio.sleep(0)
+        turns += 1
+    return turns
+
+
+async def accept_in_one_turn(sock: socket.socket, clients: list[socket.socket]) -> int:
+    Counted.made = 0
+    accepts = AcceptsAll(asyncio.get_running_loop())
+    server = await accepts.create_server(Counted, sock=sock)
+    turns = await turns_until(len(clients))
+    answers = await asyncio.gather(*(asyncio.to_thread(client.recv, 10) for client in clients))
+    assert answers == [b"%d" % number for number in range(len(clients))]
+    server.close()
+    return turns
+
+
+@pytest.mark.parametrize("run", [uvloop.run, asyncio.run], ids=["uvloop", "asyncio"])
+def test_all_who_wait_are_accepted_at_once_and_answered(
+    run: type, listening: socket.socket, clients: list[socket.socket]
+) -> None:
+    assert run(accept_in_one_turn(listening, clients)) < WAITING / 4
+
+
+def test_uvloop_alone_accepts_one_a_turn(listening: socket.socket, clients: list[socket.socket]) -> None:
+    """When this fails, libuv accepts in a loop again, and AcceptsAll is in vain."""
+
+    async def alone() -> int:
+        Counted.made = 0
+        await asyncio.get_running_loop().create_server(Counted, sock=listening)
+        return await turns_until(len(clients))
+
+    assert uvloop.run(alone()) >= WAITING
+
+
+def test_a_server_that_was_closed_accepts_nobody(listening: socket.socket) -> None:
+    async def closed() -> None:
+        accepts = AcceptsAll(asyncio.get_running_loop())
+        server = await accepts.create_server(Counted, sock=listening)
+        server.close()
+        listening.close()
+        accepts._rest(Counted, listening)  # a turn late
+
+    Counted.made = 0
+    uvloop.run(closed())
+    assert Counted.made == 0
+
+
+def test_a_server_without_a_socket_is_the_loops_own() -> None:
+    async def own() -> bytes:
+        accepts = AcceptsAll(asyncio.get_running_loop())
+        server = await accepts.create_server(Counted, "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        writer.write(b"hello")
+        answer = await reader.read(10)
+        writer.close()
+        server.close()
+        return answer
+
+    assert uvloop.run(own()) == b"hello"
+
+
+async def silent(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer nothing."""
+
+
+def headers_of(method: str, *given: tuple[bytes, bytes]) -> dict[bytes, bytes]:
+    """Return what Ray Serve makes of the headers behind the middleware."""
+    seen: list[Scope] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001
+        seen.append(scope)
+
+    async def nothing() -> Message:
+        raise AssertionError
+
+    async def nowhere(_: Message) -> None:
+        raise AssertionError
+
+    scope = {"type": "http", "method": method, "headers": list(given)}
+    asyncio.run(Unwatched(app)(scope, nothing, nowhere))
+    return dict(seen[0]["headers"])
+
+
+def test_a_post_is_not_watched_over() -> None:
+    assert headers_of("POST", (b"host", b"x")) == {b"host": b"x", DISCONNECTS: b"?1", TIMEOUT: b"0"}
+
+
+def test_a_client_has_the_last_word() -> None:
+    assert headers_of("POST", (TIMEOUT, b"3"))[TIMEOUT] == b"3"
+
+
+def test_nothing_else_is_changed() -> None:
+    assert headers_of("GET", (b"host", b"x")) == {b"host": b"x"}
+
+
+def test_ray_serve_is_told_of_it_and_its_server_accepts_all() -> None:
+    environment = profile.environment({}, Ports(8000), RUN_DIR, "id", haproxy=True)
+    module, _, name = environment["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"].partition(":")
+    assert (module, name) == (middlewares.__module__, middlewares.__name__)
+
+    async def hooked() -> bool:
+        (middleware,) = middlewares()
+        create = asyncio.get_running_loop().create_server
+        made = middleware.cls(silent, *middleware.args, **middleware.kwargs)
+        return isinstance(made, Unwatched) and isinstance(getattr(create, "__self__", None), AcceptsAll)
+
+    assert uvloop.run(hooked())
