@@ -79,4 +79,4 @@ def build_app(config: AppConfig) -> Application:
 
 def build_model(config: ModelAppConfig) -> Application:
     """Build the application that serves the model of one variant."""
-    return _deploy(ModelDeployment, MODEL, _STAGE).bind(BundleRef.of(config.bundle), config.model)
+    return _deploy(ModelDeployment, MODEL, _STAGE).bind(BundleRef.of(config.bundle), config)

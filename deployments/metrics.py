@@ -3,7 +3,7 @@
 `ray_` precedes the names there. Tags are few and fixed: never a symbol or a request.
 """
 
-from ray.serve.metrics import Gauge, Histogram
+from ray.serve.metrics import Counter, Gauge, Histogram
 
 from deployments.batching import Sent
 
@@ -42,3 +42,17 @@ class HopMetrics:
     def called(self, rows: int) -> None:
         """Record one call."""
         self._rows.observe(rows)
+
+
+class ModelMetrics:
+    """What happens to the model of one variant, in whatever deployment it runs."""
+
+    def __init__(self, variant: str) -> None:
+        tags = ("variant",)
+        about = "Batches for which the model's device had no memory; each halves the rows of a forward pass."
+        self._out_of_memory = Counter("signalgraph_out_of_memory", about, tags)
+        self._out_of_memory.set_default_tags({"variant": variant})
+
+    def out_of_memory(self) -> None:
+        """Count one."""
+        self._out_of_memory.inc()

@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from deployments.autoscaling import Backlog
 from deployments.bundles import BundleRef
 from deployments.hop import Hop
-from serve_app.config import ModelConfig
+from deployments.metrics import ModelMetrics
+from serve_app.config import ModelAppConfig
 from serve_app.parity import check_golden
 from serve_app.pipeline import ByDigest, Pipeline, model_of, stages_of
 from serve_app.types import PredictionBatch, WindowBatch
@@ -15,10 +16,10 @@ from serve_app.types import PredictionBatch, WindowBatch
 class ModelDeployment(Hop):
     """Turns windows into predictions. A replica that does not reproduce its golden cases never starts."""
 
-    def __init__(self, ref: BundleRef, config: ModelConfig) -> None:
+    def __init__(self, ref: BundleRef, config: ModelAppConfig) -> None:
         super().__init__()
         bundle = ref.load()
-        self._model = model_of(bundle, config)
+        self._model = model_of(bundle, config.model, ModelMetrics(config.variant).out_of_memory)
         self._run = ByDigest({ref.digest: self._model}).run
         stages = stages_of(bundle, self._run)
         # Ray Serve constructs replicas inside an event loop, in which another one may not run.

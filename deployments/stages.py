@@ -8,6 +8,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from deployments.autoscaling import Backlog
+from deployments.metrics import ModelMetrics
 from deployments.remote import RemoteStage
 from serve_app.config import AppConfig, Topology
 from serve_app.model import Bundle
@@ -39,7 +40,7 @@ def make_stages(
 ) -> Stages:
     """Return the stages of one bundle, wherever the topology puts them; remote ones hear the `backlog`."""
     if config.topology is Topology.FUSED:
-        return local_stages(bundle, config.model)
+        return local_stages(bundle, config.model, ModelMetrics(variant).out_of_memory)
     application = model_application(variant)
     # Whether it exists is not asked: that would block the event loop, and the application may start after ours.
     model = RemoteStage(

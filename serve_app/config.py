@@ -116,6 +116,9 @@ class ModelConfig(Section):
     """None: the one that the bundle was exported for, which is the fastest that passed its gate."""
     precision: Precision | None = None
     """None: the bundle's, or FP32 when `runtime` is given."""
+    warm_up_rows: int = Field(default=64, gt=0)
+    """Batches of 1, 2, 4, … up to this are computed before the model takes requests: what libraries do at the first of
+    a size (plans, memory, kernels) is done by then. As large as the largest batch of a router."""
 
 
 class MonitorConfig(Section):

@@ -22,6 +22,7 @@
   + Overloaded                     503 overloaded (Retry-After)
   + StageFailed                    503 model_unavailable: a stage could not answer a batch; becomes an abstention
     - StageUnavailable             nobody is there to answer, whatever the batch
+    - OutOfMemory                  the device has no memory for a batch of that size
   + MonitorUnavailable             503 monitor_unavailable (Retry-After); signals are not affected
   + ConfigError                    config: a configuration file is wrong
   + BundleError                    a bundle cannot be used
@@ -181,6 +182,10 @@ class StageFailed(ServeAppError):
 
 class StageUnavailable(StageFailed):
     """No replica of a stage answers, so there is no point in trying the batch in parts."""
+
+
+class OutOfMemory(StageFailed):
+    """The device that computes has no memory for a batch of that size."""
 
 
 class MonitorUnavailable(ServeAppError):

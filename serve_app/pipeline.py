@@ -124,11 +124,13 @@ def strategy_of(bundle: Bundle) -> Strategy:
     return Strategy(bundle.config.strategy, bundle.config.bar_interval)
 
 
-def model_of(bundle: Bundle, config: ModelConfig) -> "Model":
-    """Return the model stage of a bundle."""
+def model_of(bundle: Bundle, config: ModelConfig, out_of_memory: Callable[[], None] | None = None) -> "Model":
+    """Return the model stage of a bundle, warmed up. `out_of_memory` is called whenever its device runs out."""
     from serve_app.model.stage import Model  # noqa: PLC0415  what it runs on is heavy; most processes need none
 
-    return Model(bundle, config)
+    model = Model(bundle, config, out_of_memory=out_of_memory)
+    model.warm_up(bundle, config.warm_up_rows)
+    return model
 
 
 def stages_of(bundle: Bundle, model: Callable[[WindowBatch], Awaitable[PredictionBatch]]) -> Stages:
@@ -138,9 +140,9 @@ def stages_of(bundle: Bundle, model: Callable[[WindowBatch], Awaitable[Predictio
     return Stages(preprocess.run, model, strategy.run)
 
 
-def local_stages(bundle: Bundle, config: ModelConfig) -> Stages:
-    """Return all stages of a bundle in this process."""
-    return stages_of(bundle, ByDigest({bundle.digest: model_of(bundle, config)}).run)
+def local_stages(bundle: Bundle, config: ModelConfig, out_of_memory: Callable[[], None] | None = None) -> Stages:
+    """Return all stages of a bundle in this process; see `model_of`."""
+    return stages_of(bundle, ByDigest({bundle.digest: model_of(bundle, config, out_of_memory)}).run)
 
 
 class Pipeline:

@@ -5,8 +5,6 @@ import statistics
 import time
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from serve_app.model import Bundle
 from serve_app.types import WindowBatch
 
@@ -20,9 +18,9 @@ WARM_UP = 5
 
 def rows_per_s(bundle: Bundle, model: "Model", batch_size: int) -> float:
     """Return rows a second in batches of one size, from the median pass in the thread that serves."""
-    windows = np.resize(bundle.golden.windows, (batch_size, *bundle.golden.windows.shape[1:]))
-    ids = np.resize([bundle.asset_id(str(symbol)) for symbol in bundle.golden.symbols], batch_size)
-    return asyncio.run(_rate(model, WindowBatch(bundle.digest, windows, ids)))
+    from serve_app.model.stage import golden_batch  # noqa: PLC0415  what it runs on is heavy
+
+    return asyncio.run(_rate(model, golden_batch(bundle, batch_size)))
 
 
 async def _rate(model: "Model", batch: WindowBatch) -> float:

@@ -1,6 +1,7 @@
 """The model stage: a batch of windows → a batch of predictions, one forward pass for all of them."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -9,14 +10,23 @@ import numpy as np
 from scipy.special import expit
 
 from serve_app.config import ModelConfig
-from serve_app.errors import StageFailed
+from serve_app.errors import OutOfMemory, StageFailed
 from serve_app.model.bundle import Bundle
 from serve_app.model.predictors import build_predictor, chosen
 from serve_app.types import Float32Array, PredictionBatch, WindowBatch
 
+log = logging.getLogger(__name__)
+
 DEFAULTS = ModelConfig()
 STUCK_S = 60.0
 """A forward pass takes milliseconds; after this long its thread is taken for dead."""
+
+
+def golden_batch(bundle: Bundle, rows: int) -> WindowBatch:
+    """Return a batch of a bundle's golden windows, in turn until there are enough."""
+    windows = np.resize(bundle.golden.windows, (rows, *bundle.golden.windows.shape[1:]))
+    ids = [bundle.asset_id(str(symbol)) for symbol in bundle.golden.symbols]
+    return WindowBatch(bundle.digest, windows, np.resize(ids, rows))
 
 
 class Model:
@@ -26,10 +36,16 @@ class Model:
     """
 
     def __init__(
-        self, bundle: Bundle, config: ModelConfig = DEFAULTS, clock: Callable[[], float] = time.monotonic
+        self,
+        bundle: Bundle,
+        config: ModelConfig = DEFAULTS,
+        clock: Callable[[], float] = time.monotonic,
+        out_of_memory: Callable[[], None] | None = None,
     ) -> None:
         self._clock = clock
         self._started: float | None = None
+        self._out_of_memory = out_of_memory
+        self._ceiling: int | None = None
         self.runtime, self.precision = chosen(bundle, config)
         self._predictor = build_predictor(bundle, self.runtime, self.precision, config.threads)
         # One thread of ours: the event loop stays free, and batches do not fight for cores.
@@ -57,15 +73,41 @@ class Model:
                 f"windows of shape {batch.windows.shape} for {len(batch)} asset ids; this model takes one or more of"
                 f" {self._window} each"
             )
-        logits = self._predictor.logits(batch.windows, batch.asset_ids)
+        logits = self._within_memory(batch)
         # ONNX Runtime's recurrent layers make a number of NaN; no such number may become a probability.
         finite = np.isfinite(batch.windows).all(axis=(1, 2))
         return logits if finite.all() else np.where(finite, logits, np.float32(np.nan))
+
+    def _within_memory(self, batch: WindowBatch) -> Float32Array:
+        """Halve the ceiling when the device runs out of memory, and try once more. The ceiling stays.
+
+        Raises OutOfMemory when half is too much as well; the router then tries halves of the batch itself.
+        """
+        try:
+            return self._in_pieces(batch)
+        except OutOfMemory as error:
+            self._ceiling = max(1, min(self._ceiling or len(batch), len(batch)) // 2)
+            if self._out_of_memory is not None:
+                self._out_of_memory()
+            log.warning("from now on %d rows at most in one forward pass: %s", self._ceiling, error)
+        return self._in_pieces(batch)
+
+    def _in_pieces(self, batch: WindowBatch) -> Float32Array:
+        size = self._ceiling or len(batch)
+        windows, ids = batch.windows, batch.asset_ids
+        starts = range(0, len(batch), size)
+        pieces = [self._predictor.logits(windows[i : i + size], ids[i : i + size]) for i in starts]
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
     def predict(self, batch: WindowBatch) -> PredictionBatch:
         """Return logits and probabilities. Blocks."""
         logits = self.forward(batch)
         return PredictionBatch(batch.digest, logits, expit(logits.astype(np.float64)), self.precision)
+
+    def warm_up(self, bundle: Bundle, rows: int) -> None:
+        """Compute golden windows in batches of 1, 2, 4, … up to `rows`, in the thread that will serve. Blocks."""
+        for power in range(rows.bit_length()):
+            self._executor.submit(self.forward, golden_batch(bundle, 1 << power)).result()
 
     async def run(self, batch: WindowBatch) -> PredictionBatch:
         """Do what `predict` does, in the model's own thread: the network never runs on the event loop."""

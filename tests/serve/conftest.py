@@ -52,7 +52,7 @@ class SabotagedPreprocess(PreprocessDeployment):
 class FaultyModel(ModelDeployment):
     """The real model, which fails on rows whose sentiment says so."""
 
-    def __init__(self, ref: BundleRef, config: ModelConfig, notes: str) -> None:
+    def __init__(self, ref: BundleRef, config: ModelAppConfig, notes: str) -> None:
         super().__init__(ref, config)
         self._grave = Path(notes) / "died"
         self._slow_batches = Path(notes) / "slow"
@@ -129,10 +129,11 @@ def notes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def graphs(http_port: int, notes: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Every topology under a route of its own; the candidate is the faulty model, and answers all in `faulty`."""
     twice: dict[str, Any] = {"num_replicas": 2, "max_ongoing_requests": 16, "ray_actor_options": {"num_cpus": 0.1}}
-    production = ModelAppConfig.model_validate({"variant": "production", "bundle": PRODUCTION})
+    models = {"production": PRODUCTION, "candidate": CANDIDATE}
+    production, other = (ModelAppConfig.model_validate({"variant": v, "bundle": b}) for v, b in models.items())
     serve.run(build_model(production), name="model-production", route_prefix=None)
     faulty = serve.deployment(name="model", **twice)(FaultyModel)
-    candidate = faulty.bind(BundleRef.of(CANDIDATE), ModelConfig(), str(notes))
+    candidate = faulty.bind(BundleRef.of(CANDIDATE), other, str(notes))
     serve.run(candidate, name="model-candidate", route_prefix=None)
     configs = {str(topology): app_config(topology, share=0.0) for topology in Topology}
     configs["faulty"] = app_config(Topology.STAGED, share=1.0)

@@ -1,6 +1,7 @@
 """ONNX graphs in ONNX Runtime, which are looked at before they are loaded: `features`, `asset_ids` → `logits`."""
 
 import math
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from serve_app.errors import BundleError
+from serve_app.errors import BundleError, OutOfMemory
 from serve_app.model.predictors import one_logit_each
 from serve_app.types import Float32Array
 
@@ -17,6 +18,7 @@ _PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
 _DOMAINS = {"", "ai.onnx"}
 _SHAPING = {"Identity", "Cast", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Gather"}
 _RANDOM = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
+_NO_MEMORY = re.compile(r"out of memory|failed to allocate memory", re.IGNORECASE)
 LARGEST = 1 << 28
 """Values of one tensor, for a batch of one."""
 
@@ -62,7 +64,13 @@ class OnnxGraph:
     def logits(self, windows: Float32Array, asset_ids: NDArray[np.int64]) -> Float32Array:
         """Return logits (B,) for scaled windows (B, L, F) and asset ids (B,)."""
         given = {FEATURES: np.ascontiguousarray(windows), ASSET_IDS: np.ascontiguousarray(asset_ids)}
-        return one_logit_each(self._session.run([LOGITS], given)[0], len(windows))
+        try:
+            (logits,) = self._session.run([LOGITS], given)
+        except Exception as error:
+            if _NO_MEMORY.search(str(error)):  # ONNX Runtime has no class of its own for it
+                raise OutOfMemory(str(error).splitlines()[0]) from error
+            raise
+        return one_logit_each(logits, len(windows))
 
 
 def check_graph(content: bytes) -> None:

@@ -1,11 +1,13 @@
 """Networks in torch: those built here with the weights of a bundle, and TorchScript programs."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from serve_app.errors import ConfigError
+from serve_app.errors import ConfigError, OutOfMemory
 from serve_app.model.architectures import build_architecture
 from serve_app.model.bundle import Bundle
 from serve_app.model.predictors import one_logit_each
@@ -53,10 +55,20 @@ class TorchNetwork:
             torch.inference_mode(),
             torch.autocast(self._device.type, dtype=self._type, enabled=self._type is not None),
         ):
-            # Copies: arrays that came over a hop are read-only, which torch tensors cannot be.
-            given = torch.tensor(windows, device=self._device), torch.tensor(asset_ids, device=self._device)
-            logits = self._module(*given).float()
-        return one_logit_each(logits.cpu().numpy(), len(windows))
+            try:
+                logits = self._module(self._given(windows), self._given(asset_ids)).float().cpu().numpy()
+            except torch.OutOfMemoryError as error:
+                torch.cuda.empty_cache()
+                raise OutOfMemory(str(error)) from error
+        return one_logit_each(logits, len(windows))
+
+    def _given(self, values: NDArray[Any]) -> torch.Tensor:
+        """Copy an array to the device; from pinned memory, so that the copy runs while the CPU goes on.
+
+        Copied on the CPU, too: arrays that came over a hop are read-only, which torch tensors cannot be.
+        """
+        pinned = torch.tensor(values, pin_memory=self._device.type == "cuda")
+        return pinned.to(self._device, non_blocking=True)
 
 
 def _check_precision(precision: Precision, device: str) -> None:

@@ -1,15 +1,19 @@
 import asyncio
 import threading
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
+from numpy.typing import NDArray
 
 from serve_app.config import ModelConfig
-from serve_app.errors import StageFailed
-from serve_app.model import Bundle, load_bundle
+from serve_app.errors import OutOfMemory, StageFailed
+from serve_app.model import Bundle, load_bundle, stage
+from serve_app.model.predictors.network import TorchNetwork
 from serve_app.model.stage import Model
-from serve_app.pipeline import Pipeline
+from serve_app.pipeline import Pipeline, model_of
 from serve_app.types import Bars, Float32Array, Reason, Runtime, WindowBatch
 from tests.factories import CANDIDATE, PRODUCTION, in_torch, real_requests, values, with_stages
 
@@ -21,8 +25,7 @@ def model(bundle: Bundle) -> Model:
 
 @pytest.fixture(scope="module")
 def golden_batch(bundle: Bundle) -> WindowBatch:
-    ids = np.array([bundle.asset_id(str(symbol)) for symbol in bundle.golden.symbols])
-    return WindowBatch(bundle.digest, bundle.golden.windows, ids)
+    return stage.golden_batch(bundle, len(bundle.golden.symbols))
 
 
 def test_golden_windows_give_golden_logits_and_probabilities(
@@ -132,3 +135,129 @@ def test_weights_of_another_architecture_are_refused() -> None:
     mixed = replace(in_torch(load_bundle(PRODUCTION)), weights=load_bundle(CANDIDATE).weights)
     with pytest.raises(RuntimeError, match=r"(?s)Missing key.*lstm"):
         Model(mixed)
+
+
+class SmallDevice:
+    """The real network on a device with memory for so many rows at once."""
+
+    def __init__(self, model: Model, room: int) -> None:
+        self._logits = model._predictor.logits
+        self.room = room
+        self.asked: list[int] = []
+
+    def logits(self, windows: Float32Array, asset_ids: NDArray[np.int64]) -> Float32Array:
+        self.asked.append(len(windows))
+        if len(windows) > self.room:
+            raise OutOfMemory(f"no room for {len(windows)} rows")
+        return self._logits(windows, asset_ids)
+
+
+def on_small_device(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, room: int
+) -> tuple[Model, SmallDevice, list[None]]:
+    counted: list[None] = []
+    model = Model(bundle, out_of_memory=lambda: counted.append(None))
+    device = SmallDevice(model, room)
+    monkeypatch.setattr(model._predictor, "logits", device.logits)
+    return model, device, counted
+
+
+def test_a_device_out_of_memory_computes_the_same_in_halves_from_then_on(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    batch = stage.golden_batch(bundle, 11)
+    expected = Model(bundle).forward(batch)
+    model, device, counted = on_small_device(bundle, monkeypatch, room=6)
+    np.testing.assert_allclose(model.forward(batch), expected, atol=1e-6)
+    assert device.asked == [11, 5, 5, 1]
+    assert len(counted) == 1
+    assert "5 rows at most" in caplog.text
+    np.testing.assert_allclose(model.forward(batch), expected, atol=1e-6)
+    assert device.asked[4:] == [5, 5, 1]  # the ceiling stays
+    assert len(counted) == 1
+
+
+def test_half_is_tried_once_and_then_the_batch_fails(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, device, counted = on_small_device(bundle, monkeypatch, room=1)
+    with pytest.raises(OutOfMemory):
+        model.forward(stage.golden_batch(bundle, 8))
+    assert device.asked == [8, 4]
+    assert len(counted) == 1
+
+
+def test_a_router_gets_every_row_from_a_device_with_room_for_one(
+    bundle: Bundle, pipeline: Pipeline, bars: dict[str, Bars], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests = real_requests(bars, 9)
+    rows = [pipeline.row(request) for request in requests]
+    expected = values(asyncio.run(pipeline.run(rows)), "probability")
+    model, _, counted = on_small_device(bundle, monkeypatch, room=1)
+    outcomes = asyncio.run(with_stages(pipeline, model=model.run).run(rows))
+    np.testing.assert_allclose(values(outcomes, "probability"), expected, atol=1e-6)
+    assert counted
+
+
+def test_a_device_without_room_for_one_row_fails(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, device, _ = on_small_device(bundle, monkeypatch, room=0)
+    with pytest.raises(OutOfMemory):
+        model.forward(stage.golden_batch(bundle, 1))
+    assert device.asked == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("runtime", "error"),
+    [
+        (Runtime.TORCH, torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")),
+        (Runtime.ONNX, RuntimeError("[ONNXRuntimeError] : 6 : Failed to allocate memory for requested buffer")),
+        (Runtime.ONNX, RuntimeError("CUDA error cudaErrorMemoryAllocation:out of memory")),
+    ],
+)
+def test_each_runtime_says_when_its_device_is_out_of_memory(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, runtime: Runtime, error: Exception
+) -> None:
+    model = Model(bundle, ModelConfig(runtime=runtime))
+
+    def fail(*_: object) -> None:
+        raise error
+
+    if isinstance(model._predictor, TorchNetwork):
+        monkeypatch.setattr(model._predictor, "_module", fail)
+    else:
+        monkeypatch.setattr(model._predictor, "_session", SimpleNamespace(run=fail))
+    with pytest.raises(OutOfMemory, match=r"(?i)memory"):
+        model.forward(stage.golden_batch(bundle, 2))
+
+
+def test_another_error_of_onnx_runtime_is_its_own(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("a graph that cannot be run")
+
+    model = Model(bundle, ModelConfig(runtime=Runtime.ONNX))
+    monkeypatch.setattr(model._predictor, "_session", SimpleNamespace(run=fail))
+    with pytest.raises(RuntimeError, match="cannot be run"):
+        model.forward(stage.golden_batch(bundle, 2))
+
+
+@pytest.mark.parametrize(("rows", "sizes"), [(1, [1]), (5, [1, 2, 4]), (64, [1, 2, 4, 8, 16, 32, 64])])
+def test_a_model_is_warm_in_every_size_before_it_serves(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, rows: int, sizes: list[int]
+) -> None:
+    asked: list[tuple[int, str]] = []
+
+    def forward(_: Model, batch: WindowBatch) -> Float32Array:
+        asked.append((len(batch), threading.current_thread().name))
+        return np.zeros(len(batch), np.float32)
+
+    monkeypatch.setattr(Model, "forward", forward)
+    model_of(bundle, ModelConfig(warm_up_rows=rows))
+    assert [size for size, _ in asked] == sizes
+    assert {name for _, name in asked} == {"model_0"}  # the thread that serves
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("runtime", [Runtime.TORCH, Runtime.TORCHSCRIPT])
+def test_a_gpu_gives_the_golden_logits(bundle: Bundle, golden_batch: WindowBatch, runtime: Runtime) -> None:
+    model = Model(bundle, ModelConfig(runtime=runtime))
+    assert model.device == "cuda"
+    np.testing.assert_allclose(model.forward(golden_batch), bundle.golden.logits, atol=1e-5)
