@@ -5,7 +5,7 @@ BIN := $(abspath $(VENV))/bin
 # By content, not by time: a clone, or a second start, installs nothing that is already there.
 STAMP := $(VENV)/.installed-$(shell cat requirements.lock pyproject.toml | cksum | cut -d' ' -f1)
 
-.PHONY: setup demo test check prove bench load-test lock
+.PHONY: setup demo test check prove bench soak load-test lock
 
 setup: $(STAMP)
 
@@ -37,6 +37,9 @@ check: setup  ## formatting, lint, types, import rules, configurations, bundles
 
 bench: setup  ## peers, ourselves and the ceilings on the same work, in one run (about 40 minutes; needs wrk)
 	$(BIN)/python -m benchmarks $(ARGS)
+
+soak: setup  ## ten minutes of steady load: does any process grow (needs wrk)
+	$(BIN)/python -m benchmarks.soak $(ARGS)
 
 load-test: setup  ## ramp users up and down against configs/autoscale_demo.yaml, and draw how the graph follows
 	$(BIN)/python -m benchmarks.load_test $(ARGS)

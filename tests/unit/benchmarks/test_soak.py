@@ -1,0 +1,41 @@
+"""What a soak makes of its samples."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from benchmarks.soak import Sample, growth, resident, watching
+
+
+def test_growth_is_the_slope_after_the_first_part_steepest_first() -> None:
+    leak = [100.0, 500.0, *(500 + 2 * i for i in range(8))]  # 2 MiB every 30 s, after a warm-up
+    samples = [Sample(30.0 * i, {"leaks": leak[i], "flat": 80.0}) for i in range(10)]
+    first, second = growth(samples)
+    assert (first.process, second.process) == ("leaks", "flat")
+    assert first.slope_mib_per_min == pytest.approx(4.0)
+    assert second.slope_mib_per_min == pytest.approx(0.0)
+    assert (first.first_mib, first.last_mib) == (500.0, 514.0)
+
+
+def test_a_process_that_came_or_went_has_no_slope() -> None:
+    samples = [Sample(float(i), {"stays": 1.0, **({"comes": 1.0} if i > 5 else {})}) for i in range(10)]
+    assert [one.process for one in growth(samples)] == ["stays"]
+    assert growth(samples[:1]) == []
+
+
+def test_every_process_that_was_started_is_watched() -> None:
+    samples: list[Sample] = []
+    nested = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'input()'])"
+    with subprocess.Popen([sys.executable, "-c", nested], stdin=subprocess.PIPE) as process:
+        while len(resident()) < 2:
+            time.sleep(0.01)
+        with watching(samples, 0.01):
+            while not samples:
+                time.sleep(0.01)
+        process.communicate(b"\n")
+    names = list(samples[0].resident)
+    assert any("-c input()" in name for name in names)
+    assert any("import subprocess" in name for name in names)
+    assert all(mib > 1 for mib in samples[0].resident.values())
