@@ -128,8 +128,11 @@ def _requests(load: Load) -> list[bytes]:
     return [f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body for body in load.bodies]
 
 
-def open_loop(load: Load, rate: float, seconds: float) -> Answers:
-    """Ask `rate` times a second for some seconds, and return what was answered."""
+def open_loop(load: Load, rate: float, seconds: float, connections: int = CONNECTIONS) -> Answers:
+    """Ask `rate` times a second for some seconds, and return what was answered.
+
+    Requests for which no connection is free wait here, and their latency runs meanwhile.
+    """
     url = urlsplit(load.url)
     n = round(rate * seconds)
 
@@ -137,7 +140,7 @@ def open_loop(load: Load, rate: float, seconds: float) -> Answers:
         loop, run = asyncio.get_running_loop(), _Run(_requests(load))
         made = [
             await loop.create_connection(lambda: _Connection(run), str(url.hostname), url.port or 80)
-            for _ in range(CONNECTIONS)
+            for _ in range(connections)
         ]
         await run.drive(rate, n)
         for transport, _ in made:

@@ -20,6 +20,8 @@ LADDER = (0.25, 0.5, 0.75, 0.9)
 """Rates of the open loop, as shares of the capacity in the closed loop."""
 STEP_S = 2.0
 BOUND_MS = 100.0
+SPARE = 16
+"""Connections beyond twice those that a rate needs whose every answer keeps within the bound."""
 OPEN_S = 6.0
 RECOVERED = 0.9
 PATIENCE_S = 10.0
@@ -43,10 +45,11 @@ def ladder(load: Load, capacity: float) -> Measured:
     """Raise the rate of an open loop for as long as latency keeps within the bound."""
     highest = 0.0
     for share in LADDER:
-        answers = open_loop(load, share * capacity, STEP_S)
+        rate = share * capacity
+        answers = open_loop(load, rate, STEP_S, connections=SPARE + round(2 * rate * BOUND_MS / 1e3))
         if set(answers.counts()) != {200} or answers.percentile(99) >= BOUND_MS:
             break
-        highest = share * capacity
+        highest = rate
     return {record.RATE: highest}
 
 

@@ -94,7 +94,8 @@ def openly(monkeypatch: pytest.MonkeyPatch, of_rate: Callable[[float], Answers])
     """Let an open loop find what a function of the rate says; return the rates that are asked."""
     rates: list[float] = []
 
-    def open_loop(_: Load, rate: float, __: float) -> Answers:
+    def open_loop(_: Load, rate: float, __: float, connections: int = 1) -> Answers:
+        assert connections > 0
         rates.append(rate)
         return of_rate(rate)
 
