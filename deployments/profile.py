@@ -19,9 +19,6 @@ _DEFAULTS = {
     # Ray's 15 is for batch jobs: whatever else runs on the machine would go before every request.
     "RAY_worker_niceness": "0",
     "OMP_NUM_THREADS": "1",
-    # The dashboard agent repeats every observation of a histogram in Python (Ray issue 64852). After Ray's 10 s that
-    # is a third of a second at 500 requests/s, in which all wait; so it does less at a time.
-    "RAY_metrics_report_interval_ms": "2000",
 }
 
 _FAST_DEFAULTS = {

@@ -144,3 +144,11 @@ def test_what_cannot_be_measured_is_said_and_the_rest_goes_on(tmp_path: Path, mo
     assert {one["system"] for one in document["readings"]} == {MODEL, FUSED.name}
     assert per_s(FULL) in {one["measure"] for one in document["readings"]}
     assert out.with_suffix(".png").exists()
+
+
+def test_the_readme_shows_the_tables_of_the_last_run() -> None:
+    root = Path(__file__).parents[3]
+    readme = (root / "README.md").read_text().splitlines()
+    rows = [line for line in (root / bench.OUT).with_suffix(".md").read_text().splitlines() if line.startswith("|")]
+    assert len(rows) > len(CONNECTIONS)
+    assert [row for row in rows if row not in readme] == []
