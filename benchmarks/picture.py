@@ -19,7 +19,7 @@ def draw(run: Record, path: Path) -> None:
     """Write the picture as PNG."""
     figure = Figure((13, 13), layout="constrained")
     (speed, one), (half, tail), (sizes, stages) = figure.subplots(3, 2)
-    figure.suptitle(f"{run.machine}; {run.date}; medians of {run.rounds} rounds")
+    figure.suptitle(run.where)
     shown = list(run.measured())
     _against_connections(speed, run, shown, per_s, "requests/s")
     _against_connections(half, run, shown, lambda n: latency(50, n), "p50, ms")

@@ -77,6 +77,12 @@ class Record:
         """Return the highest median among systems."""
         return max(filter(None, (self.median(system, measure) for system in systems)), default=None)
 
+    @property
+    def where(self) -> str:
+        """Say where, when and of how many rounds so far."""
+        done = len({one.round for one in self.readings})
+        return f"{self.machine}; {self.date}; medians of {done} rounds, in which the systems took turns"
+
     def measured(self) -> Iterator[str]:
         """Yield the systems of which there are readings."""
         yield from (name for name in self.titles if any(one.system == name for one in self.readings))

@@ -104,7 +104,7 @@ def markdown(run: Record) -> str:
     ratio_rows = ([name, f"{ratio:.2f}"] for name, ratio in ratios(run))
     overload = ([measure, _shown(run.median(FUSED.name, measure))] for measure in _OVERLOAD)
     parts = [
-        f"{run.machine}; {run.date}; medians of {run.rounds} rounds, in which the systems took turns.",
+        f"{run.where}.",
         "Requests/s against connections (wrk, closed loop), latency, and the highest rate of an open loop:",
         "\n".join(systems_table(run)),
         "Ratios within the run:",

@@ -79,7 +79,13 @@ class System:
     def check(self, load: Load, asked: Sequence[Question]) -> None:
         """Ask every question once and compare. Raises WrongAnswer."""
         answers = [post(load.url, body) for body in load.bodies]
-        if self.probability is not None and (fault := wrong([self.probability(a) for a in answers], asked)):
+        if self.probability is None:
+            return
+        try:
+            fault = wrong([self.probability(answer) for answer in answers], asked)
+        except (TypeError, LookupError, ValueError) as error:
+            raise WrongAnswer(f"{self.title} gave an answer without a probability, {answers[0]!r}: {error}") from error
+        if fault:
             raise WrongAnswer(f"{self.title}: {fault}")
 
 

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks import __main__ as bench
-from benchmarks import record, visit
+from benchmarks import record, systems, visit
 from benchmarks.closed_loop import Load
 from benchmarks.open_loop import Answers
 from benchmarks.peers.systems import HAND_MADE, PEERS
@@ -16,7 +16,8 @@ from benchmarks.picture import draw
 from benchmarks.process import DidNotStart
 from benchmarks.record import CONNECTIONS, FULL, Record, latency, per_s
 from benchmarks.report import MODEL, markdown, ratios
-from benchmarks.systems import CEILINGS, FUSED, OURS
+from benchmarks.systems import CEILINGS, FUSED, OURS, WrongAnswer
+from benchmarks.workload import questions
 
 TITLES = {MODEL: "the model", **{system.name: system.title for system in (*PEERS, *HAND_MADE, *OURS, *CEILINGS)}}
 LOAD = Load("http://127.0.0.1:1/v1/signals", [b"{}"])
@@ -35,8 +36,8 @@ def full() -> Record:
     """Every peer answers 100 a second, every hand-made service 500, all of ours 250."""
     run = empty()
     for number in range(1, 4):
-        for systems, value in ((PEERS, 100.0), (HAND_MADE, 500.0), (OURS, 250.0), (CEILINGS, 1000.0)):
-            for system in systems:
+        for group, value in ((PEERS, 100.0), (HAND_MADE, 500.0), (OURS, 250.0), (CEILINGS, 1000.0)):
+            for system in group:
                 run.add(number, system.name, closed(value + number))
         run.add(number, FUSED.name, {record.ARROW: 600.0, record.JSON: 400.0, record.BARS: 50.0, record.HALF_P99: 20.0})
         run.add(number, MODEL, {record.FORWARD: 1000.0})
@@ -73,6 +74,7 @@ def test_the_report_has_every_system_that_was_measured_and_says_which_was_not() 
     assert "Not measured: round 2, MLServer: no answer" in report
     assert "| the model |" not in report  # it answers no requests
     assert "nan" not in report
+    assert "medians of 3 rounds" in report
 
 
 def test_a_run_of_some_systems_has_a_report_and_a_picture_of_those(tmp_path: Path) -> None:
@@ -146,9 +148,8 @@ def test_what_cannot_be_measured_is_said_and_the_rest_goes_on(tmp_path: Path, mo
     assert out.with_suffix(".png").exists()
 
 
-def test_the_readme_shows_the_tables_of_the_last_run() -> None:
-    root = Path(__file__).parents[3]
-    readme = (root / "README.md").read_text().splitlines()
-    rows = [line for line in (root / bench.OUT).with_suffix(".md").read_text().splitlines() if line.startswith("|")]
-    assert len(rows) > len(CONNECTIONS)
-    assert [row for row in rows if row not in readme] == []
+@pytest.mark.parametrize("answer", [b'{"prediction_probability": null}', b"{}", b"busy"])
+def test_an_answer_without_a_probability_is_a_wrong_answer(monkeypatch: pytest.MonkeyPatch, answer: bytes) -> None:
+    monkeypatch.setattr(systems, "post", lambda *_: answer)
+    with pytest.raises(WrongAnswer, match="without a probability"):
+        FUSED.check(LOAD, questions()[:1])
