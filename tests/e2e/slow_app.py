@@ -35,6 +35,4 @@ class SlowModel(ModelDeployment):
 def build(config: ModelAppConfig) -> Application:
     """Build the application of one variant."""
     options: dict[str, Any] = {"max_ongoing_requests": 16, "ray_actor_options": {"num_cpus": 0.1}}
-    return serve.deployment(name="model", **options)(SlowModel).bind(
-        BundleRef.of(config.bundle), config.model, config.variant
-    )
+    return serve.deployment(name="model", **options)(SlowModel).bind(BundleRef.of(config.bundle), config)
