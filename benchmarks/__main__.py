@@ -31,13 +31,13 @@ _FAILURES = (DidNotStart, WrongAnswer, CannotInstall, CalledProcessError, OSErro
 def visit(run: Record, number: int, system: System, seconds: float) -> None:
     """Start a system, measure all that is measured of it, and end it. Raises what goes wrong with it."""
     with system.running(free_port()) as load:
+        if system in OURS:
+            run.batches[system.name] = monitored(load, seconds)
         measured = closed(load, seconds)
         capacity = measured[per_s(FULL)]
         measured |= ladder(load, capacity)
         if system is FUSED:
             measured |= raw_bars(load, seconds) | batches(load, seconds) | overload(load, capacity)
-        if system in OURS:
-            run.batches[system.name] = monitored(load, seconds)
     run.add(number, system.name, measured)
     click.echo(f"round {number}: {system.name:16} {capacity:7,.0f} requests/s at {FULL}")
 
@@ -70,7 +70,7 @@ def write(run: Record, out: Path) -> None:
 def main(rounds: int, seconds: float, only: Sequence[str], out: Path) -> None:
     """Measure, and write what came of it; exit with 1 when a system could not be measured."""
     systems = [system for name, system in SYSTEMS.items() if not only or name in only]
-    titles = {MODEL: "bare model forward", **{system.name: system.title for system in systems}}
+    titles = {MODEL: MODEL, **{system.name: system.title for system in systems}}
     date = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
     run = Record(machine(), date, git_commit(Path.cwd()), rounds, titles)
     out.parent.mkdir(parents=True, exist_ok=True)

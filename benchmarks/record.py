@@ -20,7 +20,7 @@ def latency(percentile: int, connections: int) -> str:
     return f"p{percentile} ms at {connections}"
 
 
-BARS = "requests/s at 64, raw bars"
+BARS = f"{per_s(FULL)}, raw bars"
 RATE = "highest open-loop rate with p99 < 100 ms"
 HALF_P99 = "p99 ms, open loop at half capacity"
 CAPACITY_P99 = "p99 ms of the 200s, open loop at capacity"

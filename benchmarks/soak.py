@@ -13,13 +13,13 @@ import click
 import numpy as np
 import psutil
 
-from benchmarks.closed_loop import closed_loop
+from benchmarks.closed_loop import MissingTool, closed_loop
 from benchmarks.machine import machine
 from benchmarks.open_loop import open_loop
-from benchmarks.process import free_port
+from benchmarks.process import DidNotStart, free_port
 from benchmarks.record import FULL
-from benchmarks.systems import OURS, System
-from deployments.signals import stop_signals
+from benchmarks.systems import OURS, System, WrongAnswer
+from deployments.signals import StopSignal, stop_signals
 
 OUT = Path("benchmarks/results/soak.json")
 SHARE = 0.7
@@ -110,8 +110,11 @@ def soak(system: System, seconds: float) -> tuple[dict[int, int], list[Sample]]:
 def main(topology: str, minutes: float, out: Path) -> None:
     """Load one of our graphs, and print how fast each process grew; exit with 1 when an answer was lost or an error."""
     (system,) = (one for one in OURS if one.name == topology)
-    with stop_signals():
-        counts, samples = soak(system, 60 * minutes)
+    try:
+        with stop_signals():
+            counts, samples = soak(system, 60 * minutes)
+    except (MissingTool, DidNotStart, WrongAnswer, StopSignal) as error:
+        raise click.ClickException(str(error)) from error
     grown = growth(samples)
     for one in grown:
         click.echo(

@@ -81,12 +81,15 @@ class System:
         answers = [post(load.url, body) for body in load.bodies]
         if self.probability is None:
             return
-        try:
-            fault = wrong([self.probability(answer) for answer in answers], asked)
-        except (TypeError, LookupError, ValueError) as error:
-            raise WrongAnswer(f"{self.title} gave an answer without a probability, {answers[0]!r}: {error}") from error
-        if fault:
+        if fault := wrong([self._read(answer) for answer in answers], asked):
             raise WrongAnswer(f"{self.title}: {fault}")
+
+    def _read(self, answer: bytes) -> float:
+        assert self.probability is not None
+        try:
+            return self.probability(answer)
+        except (TypeError, LookupError, ValueError) as error:
+            raise WrongAnswer(f"{self.title} gave an answer without a probability: {answer!r}") from error
 
 
 def _graph(name: str, title: str, **changes: Any) -> System:

@@ -4,7 +4,6 @@ import json
 import time
 import urllib.request
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urljoin
 
@@ -16,6 +15,8 @@ from benchmarks.systems import bars_body
 from benchmarks.workload import questions
 
 WARM_UP_S = 2.0
+SETTLE_S = 1.0
+"""Until a proxy has as many connections as clients have."""
 LADDER = (0.25, 0.5, 0.75, 0.9)
 """Rates of the open loop, as shares of the capacity in the closed loop."""
 STEP_S = 2.0
@@ -35,6 +36,7 @@ def closed(load: Load, seconds: float) -> Measured:
     closed_loop(load, FULL, WARM_UP_S)
     measured: Measured = {}
     for n in CONNECTIONS:
+        closed_loop(load, n, SETTLE_S)
         seen = closed_loop(load, n, seconds)
         measured |= {record.per_s(n): seen.per_s}
         measured |= {record.latency(50, n): seen.p50_ms, record.latency(99, n): seen.p99_ms}
@@ -87,13 +89,14 @@ def raw_bars(load: Load, seconds: float) -> Measured:
 
 
 def monitored(load: Load, seconds: float) -> dict[str, Any]:
-    """Return how rows were batched, and what stages took, while FULL connections asked; from our own monitor."""
+    """Return how rows were batched, and what stages took, while FULL connections asked; from our own monitor.
+
+    To be asked first: the percentiles of the stages are of the latest answers, whatever the load was.
+    """
+    closed_loop(load, FULL, WARM_UP_S)
     before = _production(load)["rows_by_batch_size"]
-    with ThreadPoolExecutor(1) as pool:
-        asking = pool.submit(closed_loop, load, FULL, seconds)
-        time.sleep(seconds)  # the stages' percentiles are of the latest answers, so they are read as it ends
-        seen = _production(load)
-        asking.result()
+    closed_loop(load, FULL, seconds)
+    seen = _production(load)
     sizes = {size: rows - before.get(size, 0) for size, rows in seen["rows_by_batch_size"].items()}
     return {
         "rows_by_batch_size": {size: rows for size, rows in sizes.items() if rows},

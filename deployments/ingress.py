@@ -6,6 +6,7 @@ Both things here let a flood of requests reach the limits of the graph, in place
 import asyncio
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from starlette.middleware import Middleware
@@ -43,7 +44,8 @@ class AcceptsAll:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._create_server = loop.create_server
+        # The class's, so that a loop which has been given this already (Ray tries port after port) gets it once.
+        self._create_server = partial(type(loop).create_server, loop)
         self._opening: set[asyncio.Task[Any]] = set()
 
     async def create_server(self, factory: _Factory, *args: Any, sock: socket.socket | None = None, **kw: Any) -> Any:

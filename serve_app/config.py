@@ -12,6 +12,8 @@ from serve_app.types import Precision, Runtime, VariantName
 
 SectionT = TypeVar("SectionT", bound="Section")
 Share = Annotated[float, Field(ge=0, le=1)]
+LARGEST_BATCH = 64
+"""Rows that a router sends together and a model is warm for, unless a configuration says otherwise."""
 
 
 class Section(BaseModel):
@@ -78,7 +80,7 @@ class AssignmentConfig(Section):
 class BatchingConfig(Section):
     """How a router gathers requests, per bundle."""
 
-    max_batch_size: int = Field(default=64, gt=0)
+    max_batch_size: int = Field(default=LARGEST_BATCH, gt=0)
     max_in_flight: int = Field(default=1, gt=0)
     """Batches that may be downstream at once. The second and later ones leave only when they are full: they are for
     stages with several replicas; with one replica of each, one was best on every machine measured."""
@@ -116,7 +118,7 @@ class ModelConfig(Section):
     """None: the one that the bundle was exported for, which is the fastest that passed its gate."""
     precision: Precision | None = None
     """None: the bundle's, or FP32 when `runtime` is given."""
-    warm_up_rows: int = Field(default=64, gt=0)
+    warm_up_rows: int = Field(default=LARGEST_BATCH, gt=0)
     """Batches of 1, 2, 4, … up to this are computed before the model takes requests: what libraries do at the first of
     a size (plans, memory, kernels) is done by then. As large as the largest batch of a router."""
 

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from serve_app.model import Bundle
+from serve_app.model.golden import golden_batch
 from serve_app.types import WindowBatch
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ WARM_UP = 5
 
 def rows_per_s(bundle: Bundle, model: "Model", batch_size: int) -> float:
     """Return rows a second in batches of one size, from the median pass in the thread that serves."""
-    from serve_app.model.stage import golden_batch  # noqa: PLC0415  what it runs on is heavy
-
     return asyncio.run(_rate(model, golden_batch(bundle, batch_size)))
 
 

@@ -2,12 +2,15 @@
 
 import io
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from serve_app.types import Float32Array, FloatArray, TimeArray
+from serve_app.types import Float32Array, FloatArray, TimeArray, WindowBatch
+
+if TYPE_CHECKING:
+    from serve_app.model.bundle import Bundle
 
 LARGEST = 256 << 20
 """Bytes of all arrays together."""
@@ -66,3 +69,10 @@ class Golden:
             arrays = {name: archive[name] for name in archive.files}
         arrays["timestamps"] = arrays["timestamps"].astype("datetime64[us]")
         return cls(**arrays)
+
+
+def golden_batch(bundle: "Bundle", rows: int) -> WindowBatch:
+    """Return a batch of a bundle's golden windows, in turn until there are enough."""
+    golden = bundle.golden
+    windows = np.resize(golden.windows, (rows, *golden.windows.shape[1:]))
+    return WindowBatch(bundle.digest, windows, np.resize([bundle.asset_id(str(s)) for s in golden.symbols], rows))

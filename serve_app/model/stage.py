@@ -12,6 +12,7 @@ from scipy.special import expit
 from serve_app.config import ModelConfig
 from serve_app.errors import OutOfMemory, StageFailed
 from serve_app.model.bundle import Bundle
+from serve_app.model.golden import golden_batch
 from serve_app.model.predictors import build_predictor, chosen
 from serve_app.types import Float32Array, PredictionBatch, WindowBatch
 
@@ -20,13 +21,6 @@ log = logging.getLogger(__name__)
 DEFAULTS = ModelConfig()
 STUCK_S = 60.0
 """A forward pass takes milliseconds; after this long its thread is taken for dead."""
-
-
-def golden_batch(bundle: Bundle, rows: int) -> WindowBatch:
-    """Return a batch of a bundle's golden windows, in turn until there are enough."""
-    windows = np.resize(bundle.golden.windows, (rows, *bundle.golden.windows.shape[1:]))
-    ids = [bundle.asset_id(str(symbol)) for symbol in bundle.golden.symbols]
-    return WindowBatch(bundle.digest, windows, np.resize(ids, rows))
 
 
 class Model:
@@ -82,6 +76,7 @@ class Model:
         """Halve the ceiling when the device runs out of memory, and try once more. The ceiling stays.
 
         Raises OutOfMemory when half is too much as well; the router then tries halves of the batch itself.
+        Tried outside of `except`, and logged as text: the error holds the frames that failed, and what they allocated.
         """
         try:
             return self._in_pieces(batch)
@@ -89,7 +84,7 @@ class Model:
             self._ceiling = max(1, min(self._ceiling or len(batch), len(batch)) // 2)
             if self._out_of_memory is not None:
                 self._out_of_memory()
-            log.warning("from now on %d rows at most in one forward pass: %s", self._ceiling, error)
+            log.warning("from now on %d rows at most in one forward pass: %s", self._ceiling, str(error))
         return self._in_pieces(batch)
 
     def _in_pieces(self, batch: WindowBatch) -> Float32Array:

@@ -19,6 +19,8 @@ from tests.waiting import wait_for
 STAYING = 4
 LEAVING_ROWS = 100
 """More than one batch of 64, so that the second carries rows of others too."""
+WATCHED = "X-Request-Disconnect-Disabled: ?0\r\n"
+"""Ray Serve shall notice that this caller leaves, and cancel."""
 FLOOD = 700
 """Requests at once; a router takes 256 and lets 64 wait."""
 
@@ -40,13 +42,13 @@ def slow(notes: Path) -> Iterator[str]:
         yield url
 
 
-def send(url: str, path: str, body: Mapping[str, Any]) -> socket.socket:
+def send(url: str, path: str, body: Mapping[str, Any], headers: str = "") -> socket.socket:
     """Send a request and do not wait for its answer."""
     content = json.dumps(body).encode()
     host, port = url.removeprefix("http://").split(":")
     caller = socket.create_connection((host, int(port)))
-    head = f"POST {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Length: {len(content)}\r\n\r\n"
-    caller.sendall(head.encode() + content)
+    head = f"POST {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Length: {len(content)}\r\n"
+    caller.sendall(f"{head}{headers}\r\n".encode() + content)
     return caller
 
 
@@ -68,7 +70,7 @@ def test_a_caller_who_hangs_up_while_a_batch_is_in_the_model_disturbs_nobody_in_
         return [int(line) for line in notes.read_text().split()]
 
     before = len(sizes())
-    leaving = send(slow, "/v1/signals:batch", {"requests": [body] * LEAVING_ROWS})
+    leaving = send(slow, "/v1/signals:batch", {"requests": [body] * LEAVING_ROWS}, WATCHED)
     wait_for(lambda: len(sizes()) > before, 30, lambda: "no batch reached the model")
     staying = [send(slow, path, body) for _ in range(STAYING)]
     wait_for(lambda: len(sizes()) > before + 1, 30, lambda: "no second batch reached the model")

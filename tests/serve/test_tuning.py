@@ -6,23 +6,39 @@ from collections.abc import Callable
 import httpx2
 import pytest
 import ray
-from ray import serve
+from ray.serve.context import _get_global_client
+from ray.serve.schema import ServeDeploySchema
 
-from deployments import graph
 from serve_app.config import Topology
 from serve_app.types import Bars
 from tests.factories import every_form, window
-from tests.serve.conftest import app_config, wait_until_ready
+from tests.serve.conftest import PRODUCTION, ROOT, wait_until_ready
 from tests.waiting import wait_for
 
 ROWS = 8
 
 
-def tune(monkeypatch: pytest.MonkeyPatch, max_batch_size: int) -> None:
-    """Deploy the same graph with another `user_config` of its router."""
-    options = {**graph._ROUTER, "user_config": {"batching": {"max_batch_size": max_batch_size}}}
-    monkeypatch.setattr(graph, "_ROUTER", options)
-    serve.run(graph.build_app(app_config(Topology.FUSED, share=0.0)), name="tuned", route_prefix="/tuned")
+def tune(max_batch_size: int) -> None:
+    """Deploy the same file with another `user_config` of its router, as `serve deploy` does."""
+    tuned = {
+        "name": "tuned",
+        "route_prefix": "/tuned",
+        "import_path": "deployments.graph:build_app",
+        "runtime_env": {"env_vars": {"PYTHONPATH": str(ROOT)}},
+        "args": {"topology": "fused", "variants": {"production": {"bundle": PRODUCTION, "deadline_ms": 20_000}}},
+        "deployments": [{"name": "router", "user_config": {"batching": {"max_batch_size": max_batch_size}}}],
+    }
+    client = _get_global_client()
+    assert client is not None
+    client.deploy_apps(ServeDeploySchema.model_validate({"applications": [tuned]}), _blocking=True)
+
+
+def replicas() -> list[str]:
+    """Return the actors of the tuned application; a replica's name is new whenever it is."""
+    actors = ray.util.list_named_actors(all_namespaces=True)
+    found = sorted(actor["name"] for actor in actors if "tuned#router" in actor["name"])
+    assert found
+    return found
 
 
 @pytest.fixture
@@ -47,13 +63,13 @@ def sizes(http_port: int, client: httpx2.Client, bars: dict[str, Bars]) -> Calla
     return ask
 
 
-def test_batching_changes_while_the_graph_serves(
-    monkeypatch: pytest.MonkeyPatch, sizes: Callable[[], dict[str, int]]
-) -> None:
-    tune(monkeypatch, 2)
+def test_batching_changes_while_the_graph_serves(sizes: Callable[[], dict[str, int]]) -> None:
+    tune(2)
     assert sizes() == {"2": ROWS}
-    tune(monkeypatch, 4)
-    assert sizes() == {"2": ROWS, "4": ROWS}  # the same monitor, so the application was not torn down
+    before = replicas()
+    tune(4)
+    assert sizes() == {"2": ROWS, "4": ROWS}
+    assert replicas() == before
 
 
 def test_prometheus_is_told_of_batches_waits_and_hops(

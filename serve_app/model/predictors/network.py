@@ -58,7 +58,6 @@ class TorchNetwork:
             try:
                 logits = self._module(self._given(windows), self._given(asset_ids)).float().cpu().numpy()
             except torch.OutOfMemoryError as error:
-                torch.cuda.empty_cache()
                 raise OutOfMemory(str(error)) from error
         return one_logit_each(logits, len(windows))
 

@@ -2,11 +2,11 @@
 
 import subprocess
 import sys
-import time
 
 import pytest
 
 from benchmarks.soak import Sample, growth, resident, watching
+from tests.waiting import wait_for
 
 
 def test_growth_is_the_slope_after_the_first_part_steepest_first() -> None:
@@ -29,11 +29,9 @@ def test_every_process_that_was_started_is_watched() -> None:
     samples: list[Sample] = []
     nested = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'input()'])"
     with subprocess.Popen([sys.executable, "-c", nested], stdin=subprocess.PIPE) as process:
-        while len(resident()) < 2:
-            time.sleep(0.01)
+        wait_for(lambda: len(resident()) >= 2, 30, lambda: str(resident()))
         with watching(samples, 0.01):
-            while not samples:
-                time.sleep(0.01)
+            wait_for(lambda: bool(samples), 30, lambda: "no sample")
         process.communicate(b"\n")
     names = list(samples[0].resident)
     assert any("-c input()" in name for name in names)

@@ -1,5 +1,6 @@
 import asyncio
 import threading
+import weakref
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from serve_app.config import ModelConfig
 from serve_app.errors import OutOfMemory, StageFailed
-from serve_app.model import Bundle, load_bundle, stage
+from serve_app.model import Bundle, golden, load_bundle
 from serve_app.model.predictors.network import TorchNetwork
 from serve_app.model.stage import Model
 from serve_app.pipeline import Pipeline, model_of
@@ -25,7 +26,7 @@ def model(bundle: Bundle) -> Model:
 
 @pytest.fixture(scope="module")
 def golden_batch(bundle: Bundle) -> WindowBatch:
-    return stage.golden_batch(bundle, len(bundle.golden.symbols))
+    return golden.golden_batch(bundle, len(bundle.golden.symbols))
 
 
 def test_golden_windows_give_golden_logits_and_probabilities(
@@ -165,7 +166,7 @@ def on_small_device(
 def test_a_device_out_of_memory_computes_the_same_in_halves_from_then_on(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    batch = stage.golden_batch(bundle, 11)
+    batch = golden.golden_batch(bundle, 11)
     expected = Model(bundle).forward(batch)
     model, device, counted = on_small_device(bundle, monkeypatch, room=6)
     np.testing.assert_allclose(model.forward(batch), expected, atol=1e-6)
@@ -180,9 +181,25 @@ def test_a_device_out_of_memory_computes_the_same_in_halves_from_then_on(
 def test_half_is_tried_once_and_then_the_batch_fails(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     model, device, counted = on_small_device(bundle, monkeypatch, room=1)
     with pytest.raises(OutOfMemory):
-        model.forward(stage.golden_batch(bundle, 8))
+        model.forward(golden.golden_batch(bundle, 8))
     assert device.asked == [8, 4]
     assert len(counted) == 1
+
+
+def test_what_failed_has_freed_its_memory_when_half_is_tried(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Model(bundle)
+    right, held = model._predictor.logits, list[weakref.ref[Float32Array]]()
+
+    def logits(windows: Float32Array, asset_ids: NDArray[np.int64]) -> Float32Array:
+        if not held:
+            activations = windows * 2
+            held.append(weakref.ref(activations))
+            raise OutOfMemory("no room")
+        assert held[0]() is None, "the error still holds what the failed pass had allocated"
+        return right(windows, asset_ids)
+
+    monkeypatch.setattr(model._predictor, "logits", logits)
+    assert len(model.forward(golden.golden_batch(bundle, 4))) == 4
 
 
 def test_a_router_gets_every_row_from_a_device_with_room_for_one(
@@ -200,7 +217,7 @@ def test_a_router_gets_every_row_from_a_device_with_room_for_one(
 def test_a_device_without_room_for_one_row_fails(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     model, device, _ = on_small_device(bundle, monkeypatch, room=0)
     with pytest.raises(OutOfMemory):
-        model.forward(stage.golden_batch(bundle, 1))
+        model.forward(golden.golden_batch(bundle, 1))
     assert device.asked == [1, 1]
 
 
@@ -225,7 +242,7 @@ def test_each_runtime_says_when_its_device_is_out_of_memory(
     else:
         monkeypatch.setattr(model._predictor, "_session", SimpleNamespace(run=fail))
     with pytest.raises(OutOfMemory, match=r"(?i)memory"):
-        model.forward(stage.golden_batch(bundle, 2))
+        model.forward(golden.golden_batch(bundle, 2))
 
 
 def test_another_error_of_onnx_runtime_is_its_own(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,7 +252,7 @@ def test_another_error_of_onnx_runtime_is_its_own(bundle: Bundle, monkeypatch: p
     model = Model(bundle, ModelConfig(runtime=Runtime.ONNX))
     monkeypatch.setattr(model._predictor, "_session", SimpleNamespace(run=fail))
     with pytest.raises(RuntimeError, match="cannot be run"):
-        model.forward(stage.golden_batch(bundle, 2))
+        model.forward(golden.golden_batch(bundle, 2))
 
 
 @pytest.mark.parametrize(("rows", "sizes"), [(1, [1]), (5, [1, 2, 4]), (64, [1, 2, 4, 8, 16, 32, 64])])
