@@ -129,7 +129,12 @@ class RouterDeployment:
 
     @asynccontextmanager
     async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
-        """Run the background work for as long as the replica serves."""
+        """Run the background work for as long as the replica serves.
+
+        Ray Serve sends requests once this has begun. A router that joins a running graph is proven by then, and
+        abstains from nothing; one whose stages do not answer yet starts all the same, and says at /ready what it lacks.
+        """
+        await self._service.prove()
         self._tasks = [asyncio.create_task(self._prove()), asyncio.create_task(self._reporter.push_forever())]
         yield
         for task in self._tasks:

@@ -100,7 +100,12 @@ class Model:
         return PredictionBatch(batch.digest, logits, expit(logits.astype(np.float64)), self.precision)
 
     def warm_up(self, bundle: Bundle, rows: int) -> None:
-        """Compute golden windows in batches of 1, 2, 4, … up to `rows`, in the thread that will serve. Blocks."""
+        """Compute golden windows in batches of 1, 2, 4, … up to `rows`, in the thread that will serve. Blocks.
+
+        A bundle that is still being built has no golden windows, and takes no requests: there is nothing to do.
+        """
+        if not len(bundle.golden):
+            return
         for power in range(rows.bit_length()):
             self._executor.submit(self.forward, golden_batch(bundle, 1 << power)).result()
 

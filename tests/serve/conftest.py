@@ -20,13 +20,14 @@ from deployments.bundles import BundleRef
 from deployments.graph import API_KEYS, build_app, build_model
 from deployments.model import ModelDeployment
 from deployments.preprocess import PreprocessDeployment
+from deployments.strategy import StrategyDeployment
 from serve_app.config import AppConfig, Auth, ModelAppConfig, ModelConfig, Topology
 from serve_app.model import load_bundle
 from serve_app.pipeline import ByDigest, preprocess_of
 from serve_app.preprocess import TECH23
 from serve_app.preprocess import indicators as ta
 from serve_app.preprocess.feature_sets import CLOSE, Feature
-from serve_app.types import PredictionBatch, Runtime, WindowBatch
+from serve_app.types import ActionBatch, PositionBatch, PredictionBatch, Runtime, WindowBatch
 from tests.factories import on_other_features
 from tests.waiting import free_port, wait_for
 
@@ -47,6 +48,14 @@ class SabotagedPreprocess(PreprocessDeployment):
         feature_set = replace(TECH23, definitions=short)
         spoilt = {ref.digest: replace(preprocess_of(ref.load()), feature_set=feature_set) for ref in bundles}
         self._stage = ByDigest(spoilt)
+
+
+class SlowStrategy(StrategyDeployment):
+    """Takes seconds for each batch."""
+
+    async def run(self, batch: PositionBatch, backlog: Backlog) -> ActionBatch:
+        await asyncio.sleep(4)
+        return await super().run(batch, backlog)
 
 
 class FaultyModel(ModelDeployment):
@@ -158,6 +167,17 @@ def sabotaged(graphs: dict[str, str], http_port: int) -> str:
         app = build_app(app_config(Topology.STAGED, share=0.0))
     serve.run(app, name="sabotaged", route_prefix="/sabotaged")
     return f"http://127.0.0.1:{http_port}/sabotaged"
+
+
+@pytest.fixture(scope="session")
+def unhurried(graphs: dict[str, str], http_port: int) -> str:
+    """The staged graph with a strategy that takes seconds; its models are there already."""
+    assert "staged" in graphs
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("deployments.graph.StrategyDeployment", SlowStrategy)
+        app = build_app(app_config(Topology.STAGED, share=0.0))
+    serve.run(app, name="unhurried", route_prefix="/unhurried")
+    return f"http://127.0.0.1:{http_port}/unhurried"
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ from serve_app.pipeline import Pipeline, local_stages
 from serve_app.types import Bars, SignalRequest
 from tests.factories import documented, every_form, probability_of, window
 from tests.serve.conftest import PRODUCTION
+from tests.waiting import wait_for
 
 SYMBOLS = ("AAPL", "GOOG", "IBM", "MSFT")
 
@@ -76,3 +77,10 @@ def test_the_documented_examples_can_be_sent_as_they_stand(graphs: dict[str, str
     for path, name, example in examples:
         response = client.post(url + path, json=example)
         assert response.status_code == 200, (path, name, response.text)
+
+
+def test_a_router_is_proven_before_it_is_asked(unhurried: str, client: httpx2.Client, bars: dict[str, Bars]) -> None:
+    path, body = every_form("IBM", window(bars["IBM"]))["columns"]
+    wait_for(lambda: client.get(f"{unhurried}/v2/health/live").status_code != 404, 60, lambda: "no route")
+    first = client.post(unhurried + path, json=body)
+    assert (first.status_code, first.json()["status"]) == (200, "ok"), first.text
