@@ -15,6 +15,7 @@ SIZES: dict[str, tuple[int, int]] = {
     "scaler and map forms from MLflow": (1, 18),
     "replayed windows of a gate": (120, 2000),
     "symbols of an assignment": (500, 500),
+    "simulated experiments": (60, 400),
 }
 """What is counted → how many in CI, how many in a full run."""
 
