@@ -18,10 +18,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from serve_app.chain import line_of, sealed
 from serve_app.errors import BundleError, RepositoryError, ServeAppError
 from serve_app.model.atomic import append, locked, new_folder, replace_link, truncate
 from serve_app.model.bundle import Bundle, load_bundle
-from serve_app.model.history import Entry, Move, Served, line_of, read_entries, sealed, sha256, walk_of, whole_lines
+from serve_app.model.history import Entry, Move, Served, read_entries, walk_of, whole_lines
 
 LINK = "production"
 HISTORY = "history.jsonl"
@@ -169,6 +170,8 @@ class Repository:
     def _move(self, action: Move, bundle: Bundle, entries: list[Entry], who: str, why: str, now: datetime) -> Entry:
         before = self._serving()
         entry = sealed(
+            Entry,
+            entries[-1] if entries else None,
             at=now.astimezone(UTC),
             action=action,
             version=bundle.version,
@@ -177,7 +180,6 @@ class Repository:
             previous_digest=before.digest if before else None,
             who=who,
             why=why,
-            previous_line=sha256(line_of(entries[-1]) if entries else b""),
         )
         append(self.folder / HISTORY, line_of(entry) + b"\n")
         replace_link(self.folder / LINK, bundle.version)

@@ -14,8 +14,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from deployments import cli
+from serve_app import chain
 from serve_app.errors import BundleCorrupt, BundleNotFound, HistoryAltered, RepositoryError, ServeAppError
-from serve_app.model import Bundle, atomic, history, load_bundle, write_bundle
+from serve_app.model import Bundle, atomic, load_bundle, write_bundle
 from serve_app.model.atomic import LOCK
 from serve_app.model.bundle import METADATA
 from serve_app.model.history import Entry, Move
@@ -297,7 +298,8 @@ def resealed(line: bytes) -> bytes:
     """The line with another reason, its own hash made to agree."""
     fields = {**json.loads(line), "why": "another reason"}
     del fields["sha256"]
-    return history.line_of(history.sealed(**fields)) + b"\n"
+    entry = Entry(**fields, sha256="")
+    return chain.line_of(entry.model_copy(update={"sha256": chain._seal(entry)})) + b"\n"
 
 
 @pytest.mark.parametrize(
@@ -391,10 +393,11 @@ import os, shutil, signal, sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from serve_app import chain
 from serve_app.model import atomic, history, load_bundle, repository, write_bundle
 
 action, template, work = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
-OURS = {atomic.__file__, history.__file__, repository.__file__}
+OURS = {atomic.__file__, chain.__file__, history.__file__, repository.__file__}
 now = datetime(2013, 3, 1, tzinfo=UTC)
 original = load_bundle(template / "v1.0")
 known = len(repository.Repository(template).history())
