@@ -34,6 +34,8 @@
   + RegistryError                  registry: MLflow does not answer, or does not hold what was asked for
   + RepositoryError                repository: it cannot do what was asked; production is what it was
     - HistoryAltered               the history is not as it was written
+  + ReleaseRefused                 409 release_refused: the release in force stays
+  + JournalUnavailable             503 journal_unavailable (Retry-After)
 
 Errors cross process boundaries: the message is in `args` and the rest in `__dict__`, so they survive pickling.
 """
@@ -241,3 +243,17 @@ class RepositoryError(ServeAppError):
 
 class HistoryAltered(RepositoryError):
     """The history is not as it was written; the message names the line."""
+
+
+class ReleaseRefused(ServeAppError):
+    """What was asked of a release cannot be; what is in force stays."""
+
+    status_code = 409
+    code = "release_refused"
+
+
+class JournalUnavailable(ServeAppError):
+    """The journal's database does not answer."""
+
+    status_code = 503
+    code = "journal_unavailable"

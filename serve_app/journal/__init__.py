@@ -1,0 +1,5 @@
+"""The journal: what was decided and what is in force, in a database that outlives the graph."""
+
+from serve_app.journal.store import ReleaseLines, connect
+
+__all__ = ["ReleaseLines", "connect"]

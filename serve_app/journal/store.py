@@ -1,0 +1,76 @@
+"""The database: SQLite in a file, or PostgreSQL by its URL."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, create_engine, event, insert, select
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
+
+from serve_app.errors import ConfigError, JournalUnavailable
+from serve_app.journal.schema import metadata, releases
+
+_BUSY_S = 30
+"""How long SQLite waits for another writer."""
+
+
+def connect(url: str) -> Engine:
+    """Return the database at a URL of SQLAlchemy (`sqlite:///file`, `postgresql+psycopg://…`), with its tables.
+
+    Raises ConfigError for a URL that is none, and JournalUnavailable when the database does not answer.
+    """
+    try:
+        parsed = make_url(url)
+        engine = create_engine(parsed, pool_pre_ping=True)
+    except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
+        raise ConfigError(
+            f"the journal's url cannot be used ({error}); give sqlite:///<file> or postgresql+psycopg://<user>@<host>/<db>"
+        ) from error
+    if parsed.get_backend_name() == "sqlite":
+        if parsed.database:
+            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        event.listen(engine, "connect", _prepare_sqlite)
+    with answering():
+        metadata.create_all(engine)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _: Any) -> None:
+    """Let readers and one writer work at once, and a commit be on disk when it returns."""
+    connection.execute(f"PRAGMA busy_timeout = {1000 * _BUSY_S}")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """Turn what a driver raises when its database does not answer into JournalUnavailable."""
+    try:
+        yield
+    except IntegrityError:
+        raise
+    except DBAPIError as error:
+        raise JournalUnavailable(f"the journal's database does not answer ({type(error.orig).__name__})") from error
+
+
+class ReleaseLines:
+    """The lines of the release ledger, for `serve_app.router.releases.Ledger`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def read(self) -> list[bytes]:
+        """Return all lines, oldest first."""
+        with answering(), self._engine.connect() as connection:
+            return [line.encode() for line in connection.scalars(select(releases.c.line).order_by(releases.c.number))]
+
+    def append(self, number: int, line: bytes) -> bool:
+        """Keep a line, durably; False when there is one of that number already."""
+        try:
+            with answering(), self._engine.begin() as connection:
+                connection.execute(insert(releases).values(number=number, line=line.decode()))
+        except IntegrityError:
+            return False
+        return True

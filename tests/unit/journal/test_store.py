@@ -1,0 +1,67 @@
+"""The ledger's lines, in either database."""
+
+import threading
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from serve_app.errors import ConfigError, JournalUnavailable
+from serve_app.journal import ReleaseLines, connect
+from serve_app.journal.schema import metadata
+
+
+@pytest.fixture
+def lines(url: str) -> ReleaseLines:
+    engine = connect(url)
+    metadata.drop_all(engine)
+    return ReleaseLines(connect(url))
+
+
+def test_lines_come_back_in_their_order_byte_for_byte(lines: ReleaseLines, url: str) -> None:
+    kept = [f'{{"why": "ÖBB {i} \\u0000"}}'.encode() for i in range(1, 13)]
+    assert all(lines.append(i, line) for i, line in enumerate(kept, start=1))
+    assert lines.read() == kept
+    assert ReleaseLines(connect(url)).read() == kept  # another process
+
+
+def test_of_many_writers_of_one_number_one_succeeds(lines: ReleaseLines) -> None:
+    outcomes: list[bool] = []
+    together = threading.Barrier(8)
+
+    def write(i: int) -> None:
+        together.wait()
+        outcomes.append(lines.append(1, f"writer {i}".encode()))
+
+    writers = [threading.Thread(target=write, args=(i,)) for i in range(8)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert sorted(outcomes) == [False] * 7 + [True]
+    assert len(lines.read()) == 1
+
+
+def test_sqlite_is_durable_and_lets_readers_read_while_one_writes(tmp_path: Path) -> None:
+    engine = connect(f"sqlite:///{tmp_path / 'journal.db'}")
+    lines = ReleaseLines(engine)
+    with engine.begin() as writing:
+        writing.execute(text("INSERT INTO releases VALUES (1, 'half way')"))
+        assert lines.read() == []
+    with engine.connect() as connection:
+        assert connection.scalar(text("PRAGMA journal_mode")) == "wal"
+        assert connection.scalar(text("PRAGMA synchronous")) == 2
+
+
+@pytest.mark.parametrize("url", ["journal.db", "nosuch://x", "postgresql+nosuch://x/y"])
+def test_a_url_that_is_none_is_told_what_one_is(url: str) -> None:
+    with pytest.raises(ConfigError, match="give sqlite:///<file> or postgresql"):
+        connect(url)
+
+
+def test_a_database_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(JournalUnavailable, match="does not answer"):
+        connect("postgresql+psycopg://nobody@127.0.0.1:1/none")
+    (tmp_path / "file").write_text("not a database, and longer than the hundred bytes of a header" * 3)
+    with pytest.raises(JournalUnavailable, match="does not answer"):
+        connect(f"sqlite:///{tmp_path / 'file'}")
