@@ -1,7 +1,8 @@
 """Responses: a document or an error as JSON, under the caller's request id."""
 
 import re
-import uuid
+import secrets
+from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any
 
@@ -14,14 +15,22 @@ from serve_app.service import DEFECT
 from serve_app.types import Action
 
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+_NAME = REQUEST_ID.lower().encode()
 _JSON = "application/json"
+
+
+def new_request_id() -> str:
+    """Return 128 random bits, as hexadecimal digits."""
+    return secrets.token_hex(16)
 
 
 def request_id_of(request: Request) -> str:
     """Return the caller's request id, or a new one. Raises MalformedRequest for one that cannot be echoed."""
-    given = request.headers.get(REQUEST_ID)
+    # What `request.headers` would find, which makes an object of them all first.
+    headers: Iterable[tuple[bytes, bytes]] = request.scope["headers"]
+    given = next((value.decode("latin-1") for name, value in headers if name == _NAME), None)
     if given is None:
-        return uuid.uuid4().hex
+        return new_request_id()
     if not _REQUEST_ID.fullmatch(given):
         raise MalformedRequest(f"{REQUEST_ID} must be 1 to 128 visible ASCII characters")
     return given
@@ -47,7 +56,7 @@ def error_id(request: Request) -> str:
     try:
         return request_id_of(request)
     except MalformedRequest:
-        return uuid.uuid4().hex
+        return new_request_id()
 
 
 async def on_bug(request: Request, error: Exception) -> Response:  # noqa: ARG001  what went wrong is in the log only

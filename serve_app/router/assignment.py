@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from serve_app.types import VariantName
 
@@ -10,6 +11,7 @@ FIRST_EPOCH = 1
 """The epoch of what the YAML configures."""
 
 
+@lru_cache(maxsize=4096)
 def position_of(symbol: str, salt: str) -> float:
     """Return where a symbol lies in [0, 1): the same in every process, spread evenly, drawn anew by another salt."""
     # The length keeps ("ab", "c") and ("a", "bc") apart.

@@ -1,5 +1,6 @@
 import asyncio
 import threading
+import time
 import weakref
 from dataclasses import replace
 from types import SimpleNamespace
@@ -66,17 +67,64 @@ def test_the_weights_of_a_bundle_are_copied(bundle: Bundle, golden_batch: Window
     np.testing.assert_array_equal(model.forward(golden_batch), before)
 
 
-def test_the_network_never_runs_on_the_event_loop(bundle: Bundle, golden_batch: WindowBatch) -> None:
-    threads = []
+class Watched(Model):
+    """Notes in which thread each pass runs, and takes a millisecond a row by its own clock."""
 
-    class Watched(Model):
-        def forward(self, batch: WindowBatch) -> Float32Array:
-            threads.append(threading.current_thread())
-            return super().forward(batch)
+    def __init__(self, bundle: Bundle, ms_a_row: float) -> None:
+        self.now = 0.0
+        self.threads: list[str] = []
+        self._ms_a_row = ms_a_row
+        super().__init__(bundle, clock=lambda: self.now)
 
-    asyncio.run(Watched(bundle).run(golden_batch))
-    assert threads != [threading.main_thread()]
-    assert threads[0].name.startswith("model")
+    def forward(self, batch: WindowBatch) -> Float32Array:
+        self.threads.append(threading.current_thread().name)
+        self.now += len(batch) * self._ms_a_row / 1e3
+        return super().forward(batch)
+
+
+HERE, APART = "MainThread", "model_0"
+
+
+@pytest.mark.parametrize(
+    ("ms_a_row", "runs_in"),
+    [(0.3, [HERE, HERE, APART, APART]), (0.1, [HERE, HERE, HERE, APART]), (1.1, [APART, APART, APART, APART])],
+)
+def test_only_what_is_over_within_a_millisecond_runs_on_the_event_loop(
+    bundle: Bundle, ms_a_row: float, runs_in: list[str]
+) -> None:
+    model = Watched(bundle, ms_a_row)
+    model.warm_up(bundle, 32)
+    model.threads.clear()
+    for rows in (1, 2, 8, 16):
+        asyncio.run(model.run(golden.golden_batch(bundle, rows)))
+    assert model.threads == runs_in
+
+
+def test_a_model_that_is_not_warm_never_runs_on_the_event_loop(bundle: Bundle, golden_batch: WindowBatch) -> None:
+    model = Watched(bundle, 0.0)
+    asyncio.run(model.run(golden_batch))
+    assert model.threads == [APART]
+
+
+def test_a_quick_batch_does_not_overtake_one_that_runs_apart(bundle: Bundle) -> None:
+    model = Watched(bundle, 0.5)
+    model.warm_up(bundle, 32)
+    model.threads.clear()
+
+    async def both() -> None:
+        await asyncio.gather(*(model.run(golden.golden_batch(bundle, rows)) for rows in (16, 1)))
+
+    asyncio.run(both())
+    assert model.threads == [APART, APART]
+
+
+@pytest.mark.parametrize("runtime", [Runtime.TORCH, Runtime.ONNX])
+def test_both_ways_give_the_same_probabilities(bundle: Bundle, runtime: Runtime) -> None:
+    here, apart = (Model(bundle, ModelConfig(runtime=runtime), clock=clock) for clock in (lambda: 0.0, time.monotonic))
+    here.warm_up(bundle, 1)
+    batch = golden.golden_batch(bundle, 1)
+    first, second = (asyncio.run(model.run(batch)) for model in (here, apart))
+    np.testing.assert_array_equal(first.probabilities, second.probabilities)
 
 
 @pytest.mark.parametrize("runtime", [Runtime.TORCH, Runtime.ONNX])
@@ -267,7 +315,7 @@ def test_a_model_is_warm_in_every_size_before_it_serves(
 
     monkeypatch.setattr(Model, "forward", forward)
     model_of(bundle, ModelConfig(warm_up_rows=rows))
-    assert [size for size, _ in asked] == sizes
+    assert [size for size, _ in asked] == [size for size in sizes for _ in range(2)]  # the second is timed
     assert {name for _, name in asked} == {"model_0"}  # the thread that serves
 
 
