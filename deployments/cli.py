@@ -16,6 +16,7 @@ COMMANDS = {
     "signal": ("serve_app.cli.signals:signal", "Decide on the latest bar of a symbol, without a server."),
     "train": ("serve_app.cli.train:train", "Train a model and write it as a bundle."),
     "models": ("serve_app.cli.models:models", "List, promote and roll back versions; their history."),
+    "release": ("serve_app.cli.release:release", "Split symbols, promote and roll back on a running graph."),
     "bundle": ("serve_app.cli.bundle:bundle", "Import and verify bundles."),
     "audit": ("serve_app.cli.examine:audit", "Hold what serving computes against whole histories."),
     "doctor": ("serve_app.cli.examine:doctor", "Examine a bundle: what is wrong, and what to do."),

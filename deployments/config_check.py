@@ -28,6 +28,7 @@ from serve_app.config import (
     parse_section,
 )
 from serve_app.errors import BundleError, ConfigError
+from serve_app.journal import from_here
 from serve_app.model import load_bundle
 from serve_app.model.predictors import chosen
 
@@ -58,6 +59,7 @@ def faults(document: dict[str, Any]) -> list[str]:
         found.extend(_exposure(app, serve.http_options.host))
         found.extend(_bundles(app))
         found.extend(_models(app, sections))
+        found.extend(_journal(app))
     return found
 
 
@@ -105,6 +107,14 @@ def _bundles(app: AppConfig) -> Iterator[str]:
             load_bundle(variant.bundle)
         except BundleError as error:
             yield f"variants.{name}.bundle: {error}"
+
+
+def _journal(app: AppConfig) -> Iterator[str]:
+    if app.journal is not None:
+        try:
+            from_here(app.journal.url)
+        except ConfigError as error:
+            yield f"journal.url: {error}"
 
 
 def _runtimes(name: str, section: Section) -> Iterator[str]:

@@ -5,6 +5,7 @@ would hand them plain dicts.
 """
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from ray import serve
@@ -13,12 +14,13 @@ from ray.serve import Application, Deployment
 from deployments.bundles import BundleRef
 from deployments.model import ModelDeployment
 from deployments.preprocess import PreprocessDeployment
-from deployments.router import RouterDeployment
+from deployments.router import Keys, RouterDeployment
 from deployments.stages import MODEL
 from deployments.strategy import StrategyDeployment
-from serve_app.api import hash_key
+from serve_app.api import CONTROL_KEY, hash_key
 from serve_app.config import AppConfig, Auth, ModelAppConfig, Topology
 from serve_app.errors import ConfigError
+from serve_app.journal import from_here
 
 API_KEYS = "SIGNALGRAPH_API_KEYS"
 """Environment variable: the keys that may ask, separated by commas."""
@@ -64,17 +66,26 @@ def api_key_hashes(auth: Auth, environment: str | None) -> tuple[str, ...]:
     return tuple(hash_key(key) for key in keys)
 
 
+def control_key_hash(environment: Mapping[str, str]) -> str | None:
+    """Return the hash of the key that may change releases, or None when nobody may."""
+    key = environment.get(CONTROL_KEY, "").strip()
+    return hash_key(key) if key else None
+
+
 def build_app(config: AppConfig) -> Application:
     """Build the application that answers HTTP: the router, and in the staged topology preprocess and strategy."""
     bundles = {name: BundleRef.of(variant.bundle) for name, variant in config.variants.configured().items()}
-    hashes = api_key_hashes(config.router.auth, os.environ.get(API_KEYS))
+    keys = Keys(api_key_hashes(config.router.auth, os.environ.get(API_KEYS)), control_key_hash(os.environ))
+    if config.journal:
+        journal = config.journal.model_copy(update={"url": from_here(config.journal.url)})
+        config = config.model_copy(update={"journal": journal})
     router = _deploy(serve.ingress()(RouterDeployment), "router", _ROUTER)
     if config.topology is not Topology.STAGED:
-        return router.bind(config, bundles, hashes)
+        return router.bind(config, bundles, keys)
     refs = list(bundles.values())
     preprocess = _deploy(PreprocessDeployment, "preprocess", _STAGE).bind(refs)
     strategy = _deploy(StrategyDeployment, "strategy", _STAGE).bind(refs)
-    return router.bind(config, bundles, hashes, preprocess, strategy)
+    return router.bind(config, bundles, keys, preprocess, strategy)
 
 
 def build_model(config: ModelAppConfig) -> Application:

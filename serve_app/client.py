@@ -73,12 +73,31 @@ class SignalClient:
         """Return what the monitor counted. Raises RequestRefused."""
         return self._call("GET", "/v1/monitor", None)
 
-    def _call(self, method: str, path: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
+    def releases(self) -> dict[str, Any]:
+        """Return the release in force, and how it came to be. Raises RequestRefused."""
+        return self._call("GET", "/v1/releases", None)
+
+    def preview(self, body: Mapping[str, Any]) -> list[dict[str, str]]:
+        """Return which symbols a split would move. Raises RequestRefused."""
+        moves: list[dict[str, str]] = self._call("POST", "/v1/releases:preview", body)["moves"]
+        return moves
+
+    def change_release(self, change: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Split, promote, roll back …; the client's key must be the control key. Raises RequestRefused.
+
+        Never asks twice: a promotion whose answer was lost would be undone by the next.
+        """
+        return self._call("POST", f"/v1/releases:{change}", body, attempts=1)
+
+    def _call(
+        self, method: str, path: str, body: Mapping[str, Any] | None, attempts: int | None = None
+    ) -> dict[str, Any]:
         # One id for all attempts: they are one request, with one decision id.
         headers = {REQUEST_ID: uuid.uuid4().hex}
-        for attempt in range(1, self._attempts + 1):
+        last = attempts or self._attempts
+        for attempt in range(1, last + 1):
             response = self._http.request(method, path, json=body, headers=headers)
-            if response.status_code not in RETRIED or attempt == self._attempts:
+            if response.status_code not in RETRIED or attempt == last:
                 break
             self._sleep(_retry_after_s(response.headers.get("Retry-After", "1")))
         document = _document(response)

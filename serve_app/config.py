@@ -133,6 +133,16 @@ class MonitorConfig(Section):
     """Observations a router holds back while the monitor is away; older ones are dropped and counted."""
 
 
+class JournalConfig(Section):
+    """Where releases are kept."""
+
+    url: str
+    """Of a database, for SQLAlchemy: `sqlite:///<file>`, relative to where the graph is started, or
+    `postgresql+psycopg://<user>@<host>/<database>`."""
+    follow_ms: float = Field(default=500, gt=0)
+    """How often each router asks whether there is a new release."""
+
+
 class AppConfig(Section):
     """The `args` of the application that answers HTTP (`deployments.graph:build_app`)."""
 
@@ -141,6 +151,8 @@ class AppConfig(Section):
     router: RouterConfig = RouterConfig()
     model: ModelConfig = ModelConfig()
     monitor: MonitorConfig = MonitorConfig()
+    journal: JournalConfig | None = None
+    """None: what this file says is in force for ever."""
 
     @model_validator(mode="after")
     def _candidate_is_there_when_used(self) -> "AppConfig":

@@ -3,6 +3,7 @@
 * ServeAppError                    500 internal
   + MalformedRequest               400 malformed
   + Unauthorized                   401 unauthorized
+  + ControlOff                     403 control_off: nobody may change releases here
   + NotFound                       404 not_found
   + BodyTimeout                    408 body_timeout
   + PayloadTooLarge                413 too_large
@@ -66,6 +67,13 @@ class Unauthorized(ServeAppError):
 
     status_code = 401
     code = "unauthorized"
+
+
+class ControlOff(ServeAppError):
+    """No control key was set when the graph was started."""
+
+    status_code = 403
+    code = "control_off"
 
 
 class NotFound(ServeAppError):

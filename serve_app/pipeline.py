@@ -38,6 +38,7 @@ from serve_app.types import (
     Row,
     RowBatch,
     SignalRequest,
+    Thresholds,
     WindowBatch,
 )
 
@@ -119,9 +120,9 @@ def preprocess_of(bundle: Bundle) -> Preprocess:
     return Preprocess(rules.feature_set, rules.lookback_window, scaler)
 
 
-def strategy_of(bundle: Bundle) -> Strategy:
-    """Return the strategy stage of a bundle."""
-    return Strategy(bundle.config.strategy, bundle.config.bar_interval)
+def strategy_of(bundle: Bundle, thresholds: Thresholds | None = None) -> Strategy:
+    """Return the strategy stage of a bundle, with the thresholds of a release if it has any."""
+    return Strategy(thresholds or bundle.config.strategy, bundle.config.bar_interval)
 
 
 def model_of(bundle: Bundle, config: ModelConfig, out_of_memory: Callable[[], None] | None = None) -> "Model":
@@ -148,11 +149,19 @@ def local_stages(bundle: Bundle, config: ModelConfig, out_of_memory: Callable[[]
 class Pipeline:
     """One bundle's way through the stages: validate requests into rows, run batches of rows, isolate bad ones."""
 
-    def __init__(self, bundle: Bundle, stages: Stages, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        stages: Stages,
+        clock: Callable[[], float] = time.perf_counter,
+        thresholds: Thresholds | None = None,
+    ) -> None:
+        """`thresholds` stand in place of the bundle's."""
         self.bundle = bundle
-        self.strategy = strategy_of(bundle)
+        self.strategy = strategy_of(bundle, thresholds)
         self.stages = stages
         self._rules = rules_of(bundle)
+        self._thresholds = thresholds
         self._clock = clock
 
     @property
@@ -250,6 +259,7 @@ class Pipeline:
             probabilities=predictions.probabilities,
             is_long=np.array([row.is_long for row in rows], dtype=bool),
             held=np.array([row.held for row in rows], dtype=np.float64),
+            thresholds=self._thresholds,
         )
 
     def fallback_action(self, position: Position) -> Action:

@@ -99,6 +99,18 @@ class SignalService:
         self._unproven = dict.fromkeys(self._lanes, NOT_YET)
 
     @property
+    def epoch(self) -> int:
+        """The epoch that it answers from."""
+        return self._epoch
+
+    def followed_by(self, lanes: Mapping[VariantName, Lane], assignment: Assignment, epoch: int) -> "SignalService":
+        """Return the service of another epoch, which believes the proofs of the bundles that this one has proven."""
+        proven = {lane.pipeline.bundle.digest for name, lane in self._lanes.items() if name not in self._unproven}
+        after = SignalService(lanes, assignment, epoch)
+        after._unproven = {n: NOT_YET for n, lane in lanes.items() if lane.pipeline.bundle.digest not in proven}
+        return after
+
+    @property
     def production(self) -> Pipeline:
         """The pipeline of the production variant."""
         return self._lanes[VariantName.PRODUCTION].pipeline
@@ -203,3 +215,23 @@ class SignalService:
         # A copy: one error may have reached several requests, whose positions differ.
         detail = {**refused.error.detail, "fallback_action": action}
         return replace(refused, error=type(refused.error)(str(refused.error), **detail))
+
+
+class CurrentService:
+    """The service of the epoch in force. Each request is answered by the one that it met, from one epoch throughout."""
+
+    def __init__(self, service: SignalService) -> None:
+        self.now = service
+        """Set it to put another epoch into force."""
+
+    async def decide(self, request_id: str, requests: Sequence[SignalRequest | Refused]) -> list[Decision | Refused]:
+        """See `SignalService.decide`."""
+        return await self.now.decide(request_id, requests)
+
+    def readiness(self) -> dict[str, str | None]:
+        """See `SignalService.readiness`."""
+        return self.now.readiness()
+
+    async def prove(self) -> bool:
+        """See `SignalService.prove`."""
+        return await self.now.prove()

@@ -1,6 +1,6 @@
 """The strategy stage: probability and position → action. Needs no model, so exits work when the model does not."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from serve_app.errors import InvalidPosition
@@ -53,6 +53,7 @@ class Strategy:
         return Action.SELL if self.exit_on_time(is_long, held) or below_exit else Action.HOLD
 
     async def run(self, batch: PositionBatch) -> ActionBatch:
-        """Decide B rows."""
+        """Decide B rows, by the thresholds of the batch where it has some."""
+        rules = self if batch.thresholds is None else replace(self, thresholds=batch.thresholds)
         rows = zip(batch.probabilities.tolist(), batch.is_long.tolist(), batch.held.tolist(), strict=True)
-        return ActionBatch(batch.digest, tuple(self.action(p, is_long, held) for p, is_long, held in rows))
+        return ActionBatch(batch.digest, tuple(rules.action(p, is_long, held) for p, is_long, held in rows))

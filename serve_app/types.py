@@ -213,12 +213,14 @@ class PredictionBatch:
 
 @dataclass(frozen=True, slots=True)
 class PositionBatch:
-    """What the strategy takes: probabilities (B,), whether LONG (B,), time held in the bundle's unit (B,)."""
+    """What the strategy takes: probabilities (B,), whether LONG (B,), time held in the thresholds' unit (B,)."""
 
     digest: str
     probabilities: FloatArray
     is_long: NDArray[np.bool_]
     held: FloatArray
+    thresholds: Thresholds | None = None
+    """Of the release, in place of the bundle's."""
 
     def __len__(self) -> int:
         return len(self.probabilities)

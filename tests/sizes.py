@@ -16,6 +16,7 @@ SIZES: dict[str, tuple[int, int]] = {
     "replayed windows of a gate": (120, 2000),
     "symbols of an assignment": (500, 500),
     "simulated experiments": (60, 400),
+    "releases under load": (6, 20),
 }
 """What is counted → how many in CI, how many in a full run."""
 

@@ -2,5 +2,6 @@
 
 from serve_app.api.create import create_api
 from serve_app.api.front import Front, hash_key
+from serve_app.api.releases import CONTROL_KEY
 
-__all__ = ["Front", "create_api", "hash_key"]
+__all__ = ["CONTROL_KEY", "Front", "create_api", "hash_key"]

@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 
 from serve_app.api.front import Front
 from serve_app.api.hot import Handler, HotRoutes
+from serve_app.api.releases import BODIES, ReleaseRoutes, release_router
 from serve_app.api.responses import on_bug, on_http_error
 from serve_app.api.routes import Routes
 from serve_app.documentation import describe, request_body
@@ -53,9 +54,12 @@ def create_api(front: Front, clock: Callable[[], float] = time.perf_counter) -> 
     ):
         hot[path] = endpoint = _guarded(routes, handler)
         asking.post(path, responses={200: {"model": answer}}, openapi_extra=body)(endpoint)
-    asking.get("/v1/monitor", dependencies=[Depends(routes.authorize)])(routes.monitor)
+    known = [Depends(routes.authorize)]
+    asking.get("/v1/monitor", dependencies=known)(routes.monitor)
     api = FastAPIOffline(title="SignalGraph", redoc_url=None, lifespan=front.lifespan, version="1")
     api.include_router(asking)
+    if front.control is not None:
+        api.include_router(release_router(ReleaseRoutes(front.control, front.control_key_hash), known, errors))
     api.get("/v2/health/live", tags=["health"])(routes.live)
     api.get(
         "/v2/health/ready",
@@ -65,5 +69,5 @@ def create_api(front: Front, clock: Callable[[], float] = time.perf_counter) -> 
     api.add_exception_handler(ServeAppError, routes.on_error)
     api.add_exception_handler(HTTPException, on_http_error)
     api.add_exception_handler(Exception, on_bug)
-    describe(api, (SignalBody, BatchBody, PredictBody), with_keys=bool(front.api_key_hashes))
+    describe(api, (SignalBody, BatchBody, PredictBody, *BODIES), with_keys=bool(front.api_key_hashes))
     return HotRoutes(api, hot)

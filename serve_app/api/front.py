@@ -6,9 +6,10 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 
 from serve_app.config import RouterConfig
+from serve_app.control import Control
 from serve_app.documentation import Examples
 from serve_app.errors import ServeAppError
 from serve_app.service import Refused
@@ -39,9 +40,18 @@ class Front:
     monitor: Callable[[], Awaitable[dict[str, Any]]]
     api_key_hashes: Collection[str] = ()
     """SHA-256 of each key that may ask; empty when no key is needed."""
+    control: Control | None = None
+    """Of the releases; None when no ledger keeps them."""
+    control_key_hash: str | None = None
     lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None
 
 
 def hash_key(key: str) -> str:
     """Return what is kept of an API key."""
     return hashlib.sha256(key.encode()).hexdigest()
+
+
+def bearer_of(request: Request) -> str:
+    """Return the hash of the key that came with a request, of no key if none did."""
+    scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+    return hash_key(key.strip() if scheme.lower() == "bearer" else "")

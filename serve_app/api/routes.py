@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import Request, Response
 from starlette.requests import ClientDisconnect
 
-from serve_app.api.front import Front, hash_key
+from serve_app.api.front import Front, bearer_of
 from serve_app.api.hot import Handler
 from serve_app.api.responses import error_id, on_bug, request_id_of, respond, respond_error
 from serve_app.errors import BodyTimeout, ServeAppError, Unauthorized
@@ -52,10 +52,9 @@ class Routes:
         """Let only known keys pass, when keys are needed."""
         if not self._front.api_key_hashes:
             return
-        scheme, _, key = request.headers.get("Authorization", "").partition(" ")
-        given = hash_key(key.strip())
+        given = bearer_of(request)
         known = [hmac.compare_digest(given, expected) for expected in self._front.api_key_hashes]
-        if scheme.lower() != "bearer" or not any(known):
+        if not any(known):
             raise Unauthorized("this service needs an API key: send the header `Authorization: Bearer <key>`")
 
     async def signals(self, request: Request) -> Response:

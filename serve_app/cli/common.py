@@ -1,8 +1,9 @@
 """What commands share: options, and the bundle and the bars that they are about."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,6 +22,8 @@ TRACKING_URI = click.option(
     "--tracking-uri", default=None, help="Of MLflow [default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db]."
 )
 EXPERIMENT = click.option("--experiment", default="signalgraph", show_default=True, help="Of MLflow.")
+WHO = click.option("--who", default=None, help="Who decided it [default: the login name].")
+WHY = click.option("--why", required=True, help="The reason, one line; it stays in the history.")
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="As JSON.")
 
 
@@ -72,3 +75,29 @@ def conclude(ok: bool) -> None:
     """Exit with 1 unless all is well."""
     if not ok:
         click.get_current_context().exit(1)
+
+
+def login() -> str:
+    """Return who is logged in. Raises click's error where the system has no name for you."""
+    import getpass  # noqa: PLC0415
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError) as error:
+        raise click.UsageError("this system has no login name for you; say it with --who") from error
+
+
+def short(value: Any) -> str:
+    """Return a cell: digests and commits to twelve digits, times to the second."""
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    text = "-" if value is None else str(value)
+    text = re.sub(r"^(?:sha256:)?([0-9a-f]{12})[0-9a-f]{28,}", r"\1", text)
+    return re.sub(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)\S*$", r"\1 \2", text)
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print rows under headings, in columns as wide as they need to be."""
+    widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
+    for row in (headings, *rows):
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -1,20 +1,15 @@
 """The commands `models …`: list, promote and roll back versions."""
 
 import json
-import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from serve_app.cli.common import AS_JSON, MODELS_DIR, PRODUCTION, git
+from serve_app.cli.common import AS_JSON, MODELS_DIR, PRODUCTION, WHO, WHY, git, login, short, table
 
 if TYPE_CHECKING:
     from serve_app.model.repository import Repository, Version
-
-WHO = click.option("--who", default=None, help="Who decided it [default: the login name].")
-WHY = click.option("--why", required=True, help="The reason, one line; it stays in the history.")
 
 
 @click.group()
@@ -34,7 +29,7 @@ def list_models(models_dir: Path, as_json: bool) -> None:
         click.echo(json.dumps({"production": production, "versions": facts}, indent=2, ensure_ascii=False))
         return
     headings = ("", "VERSION", "ARCHITECTURE", "DIGEST", "TRAINED", "TEST AP", "BASE RATE", "COMMIT", "TAG")
-    _table(headings, [_line_of(fact) for fact in facts])
+    table(headings, [_line_of(fact) for fact in facts])
     for fact in facts:
         if not fact["verified"]:
             click.echo(f"{fact['version']} cannot be used: {fact['reason']}")
@@ -56,7 +51,7 @@ def history(models_dir: Path, as_json: bool) -> None:
         return
     shown = ("at", "action", "version", "previous_version", "digest", "who", "why")
     headings = [name.upper().replace("_VERSION", "") for name in shown]
-    _table(headings, [[_short(entry[name]) for name in shown] for entry in entries])
+    table(headings, [[short(entry[name]) for name in shown] for entry in entries])
     _tell_if_interrupted(repository)
 
 
@@ -90,22 +85,13 @@ def _move(action: str, models_dir: Path, who: str | None, why: str, *version: st
 
     move = getattr(_repository(models_dir), action)
     try:
-        entry = move(*version, who=who or _login(), why=why, now=datetime.now(UTC))
+        entry = move(*version, who=who or login(), why=why, now=datetime.now(UTC))
     except OSError as error:
         raise click.ClickException(f"cannot {action}: {error}") from error
     click.echo(
         f"{models_dir / PRODUCTION.name}: {entry.previous_version or 'nothing'} → {entry.version}, {entry.digest}"
     )
     click.echo("a graph that is running keeps the bundle it was started on")
-
-
-def _login() -> str:
-    import getpass  # noqa: PLC0415
-
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError) as error:
-        raise click.UsageError("this system has no login name for you; say it with --who") from error
 
 
 def _facts(version: "Version", production: str | None, tags: set[str]) -> dict[str, Any]:
@@ -133,23 +119,8 @@ def _facts(version: "Version", production: str | None, tags: set[str]) -> dict[s
 
 def _line_of(fact: dict[str, Any]) -> list[str]:
     names = ("version", "architecture", "digest", "trained_at")
-    told = [_short(fact[name]) for name in names] + [_short(value) for value in fact["test"].values()]
-    return ["production" if fact["production"] else "", *told, _short(fact["git_commit"]), _short(fact["git_tag"])]
-
-
-def _short(value: Any) -> str:
-    """A cell: digests and commits to twelve digits, times to the second."""
-    if isinstance(value, float):
-        return f"{value:.3f}"
-    text = "-" if value is None else str(value)
-    text = re.sub(r"^(?:sha256:)?([0-9a-f]{12})[0-9a-f]{28,}", r"\1", text)
-    return re.sub(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)\S*$", r"\1 \2", text)
-
-
-def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
-    for row in (headings, *rows):
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    told = [short(fact[name]) for name in names] + [short(value) for value in fact["test"].values()]
+    return ["production" if fact["production"] else "", *told, short(fact["git_commit"]), short(fact["git_tag"])]
 
 
 def _tell_if_interrupted(repository: "Repository") -> None:

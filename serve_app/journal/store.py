@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event, insert, select
+from sqlalchemy import URL, Engine, create_engine, event, func, insert, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
 
@@ -16,21 +16,38 @@ _BUSY_S = 30
 """How long SQLite waits for another writer."""
 
 
+def from_here(url: str) -> str:
+    """Return the URL with the file of an SQLite database given from the root: replicas run in other folders.
+
+    Raises ConfigError for a URL of no database.
+    """
+    parsed = _parsed(url)
+    if parsed.get_backend_name() != "sqlite":
+        return url
+    return parsed.set(database=str(Path(str(parsed.database)).absolute())).render_as_string(hide_password=False)
+
+
+def _parsed(url: str) -> URL:
+    known = "give sqlite:///<file> or postgresql+psycopg://<user>@<host>/<database>"
+    try:
+        parsed = make_url(url)
+        parsed.get_dialect()
+    except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
+        raise ConfigError(f"it cannot be used ({error}); {known}") from error
+    if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
+        raise ConfigError(f"a database in memory is gone with its process, and each router has another; {known}")
+    return parsed
+
+
 def connect(url: str) -> Engine:
     """Return the database at a URL of SQLAlchemy (`sqlite:///file`, `postgresql+psycopg://…`), with its tables.
 
-    Raises ConfigError for a URL that is none, and JournalUnavailable when the database does not answer.
+    Raises ConfigError for a URL of no database, and JournalUnavailable when the database does not answer.
     """
-    try:
-        parsed = make_url(url)
-        engine = create_engine(parsed, pool_pre_ping=True)
-    except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
-        raise ConfigError(
-            f"the journal's url cannot be used ({error}); give sqlite:///<file> or postgresql+psycopg://<user>@<host>/<db>"
-        ) from error
+    parsed = _parsed(url)
+    engine = create_engine(parsed, pool_pre_ping=True)
     if parsed.get_backend_name() == "sqlite":
-        if parsed.database:
-            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        Path(str(parsed.database)).parent.mkdir(parents=True, exist_ok=True)
         event.listen(engine, "connect", _prepare_sqlite)
     with answering():
         metadata.create_all(engine)
@@ -65,6 +82,11 @@ class ReleaseLines:
         """Return all lines, oldest first."""
         with answering(), self._engine.connect() as connection:
             return [line.encode() for line in connection.scalars(select(releases.c.line).order_by(releases.c.number))]
+
+    def newest(self) -> int:
+        """Return the highest number, or 0."""
+        with answering(), self._engine.connect() as connection:
+            return connection.scalar(select(func.max(releases.c.number))) or 0
 
     def append(self, number: int, line: bytes) -> bool:
         """Keep a line, durably; False when there is one of that number already."""

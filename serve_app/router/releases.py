@@ -33,6 +33,7 @@ class Step(StrEnum):
     SEED = "seed"
     SPLIT = "split"
     SHADOW = "shadow"
+    THRESHOLDS = "thresholds"
     CANDIDATE = "candidate"
     """Another candidate, which answers nobody yet."""
     PROMOTE = "promote"
@@ -100,6 +101,9 @@ class Lines(Protocol):
     def read(self) -> Iterable[bytes]:
         """Return all lines, oldest first."""
 
+    def newest(self) -> int:
+        """Return the highest number, or 0."""
+
     def append(self, number: int, line: bytes) -> bool:
         """Keep a line, durably; False when there is one of that number already."""
 
@@ -118,11 +122,21 @@ class Author:
                 raise ReleaseRefused(f"{name} must be one line of readable text, not {text!r}")
 
 
+def _anything(_: Release) -> None:
+    """Every release will do."""
+
+
 class Ledger:
     """The chain of releases. Several processes may write: a line follows exactly the one that its author saw."""
 
-    def __init__(self, lines: Lines) -> None:
+    def __init__(self, lines: Lines, check: Callable[[Release], None] = _anything) -> None:
+        """`check` raises ReleaseRefused for a release that nobody here could serve."""
         self._lines = lines
+        self._check = check
+
+    def newest(self) -> int:
+        """Return the number of the newest line, 0 when there is none: cheap to ask, again and again."""
+        return self._lines.newest()
 
     def entries(self) -> list[Entry]:
         """Return every entry, oldest first. Raises HistoryAltered when one is not as it was written."""
@@ -133,6 +147,7 @@ class Ledger:
         entries = self.entries()
         if entries:
             return entries[-1]
+        self._check(release)
         first = _entry(None, Step.SEED, author, release)
         return first if self._lines.append(first.number, line_of(first)) else self.entries()[-1]
 
@@ -155,7 +170,9 @@ class Ledger:
             entries = self.entries()
             if not entries:
                 raise ReleaseRefused("there is no release yet: start the graph once")
-            entry = _entry(entries[-1], step, author, change(entries), error)
+            release = change(entries)
+            self._check(release)
+            entry = _entry(entries[-1], step, author, release, error)
             if self._lines.append(entry.number, line_of(entry)):
                 return entry
 
@@ -185,6 +202,16 @@ def split(
         asked = {"candidate_share": share, "salt": salt, "pins": pins}
         given = {name: value for name, value in asked.items() if value is not None}
         return release.changed(assignment={**dict(release.assignment), **given})
+
+    return change
+
+
+def rethought(variant: VariantName, thresholds: Thresholds | None) -> Callable[[Release], Release]:
+    """Return the change that gives a variant thresholds of its own, or those of its bundle again."""
+
+    def change(release: Release) -> Release:
+        others = {name: kept for name, kept in release.thresholds.items() if name is not variant}
+        return release.changed(thresholds=others if thresholds is None else {**others, variant: thresholds})
 
     return change
 

@@ -11,7 +11,15 @@ from serve_app.schemas.bodies import (
     PredictBody,
     SignalBody,
 )
-from serve_app.schemas.decode import Limits, parse_batch, parse_json, parse_predict, parse_signal, what_can_be_read
+from serve_app.schemas.decode import (
+    Limits,
+    parse_batch,
+    parse_json,
+    parse_predict,
+    parse_signal,
+    structure,
+    what_can_be_read,
+)
 from serve_app.schemas.encode import decision_document, encode, error_document, predict_document
 from serve_app.schemas.typed import decode_signal, split_batch
 
@@ -38,5 +46,6 @@ __all__ = [
     "parse_signal",
     "predict_document",
     "split_batch",
+    "structure",
     "what_can_be_read",
 ]

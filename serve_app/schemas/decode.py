@@ -6,7 +6,7 @@ from typing import Any, NoReturn, Protocol, TypeVar
 
 import numpy as np
 import orjson
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from serve_app.errors import (
     InvalidPosition,
@@ -16,7 +16,7 @@ from serve_app.errors import (
     ServeAppError,
     WrongType,
 )
-from serve_app.schemas.bodies import BatchBody, Body, FeaturesBody, PositionBody, PredictBody, SignalBody
+from serve_app.schemas.bodies import BatchBody, FeaturesBody, PositionBody, PredictBody, SignalBody
 from serve_app.schemas.columns import (
     check_kind,
     check_names,
@@ -36,7 +36,7 @@ _MAX_KEYS = 16
 _SHOWN = 64
 """Characters of a client's key that a message repeats."""
 
-BodyT = TypeVar("BodyT", bound=Body)
+BodyT = TypeVar("BodyT", bound=BaseModel)
 CellOf = Callable[[str, int], str]
 """How the cell in a column and row is called in a message."""
 
@@ -80,7 +80,8 @@ def parse_json(body: bytes, limits: Limits) -> Any:
         ) from error
 
 
-def _structure(model: type[BodyT], document: Any) -> BodyT:
+def structure(model: type[BodyT], document: Any) -> BodyT:
+    """Read a document as a body. Raises MalformedRequest, or what a known key of a signal request deserves."""
     if not isinstance(document, dict):
         raise MalformedRequest(f"the body must be a JSON object, not {type(document).__name__}; see /docs")
     for part in (document, document.get("position"), document.get("features")):
@@ -188,7 +189,7 @@ def position_of(body: PositionFields) -> Position:
 
 def parse_signal(document: Any, limits: Limits) -> SignalRequest:
     """Turn one decoded body of `POST /v1/signals` into a request. Raises a 4xx of `serve_app.errors`."""
-    body = _structure(SignalBody, document)
+    body = structure(SignalBody, document)
     position = FLAT if body.position is None else position_of(body.position)
     if body.bars is not None and body.features is None:
         parse = _bars_of_columns if isinstance(body.bars, dict) else _bars_of_rows
@@ -200,7 +201,7 @@ def parse_signal(document: Any, limits: Limits) -> SignalRequest:
 
 def parse_predict(document: Any, limits: Limits, feature_list: Collection[str]) -> SignalRequest:
     """Turn one decoded body of `POST /predict` into a request: features if every row has them all, else bars."""
-    body = _structure(PredictBody, document)
+    body = structure(PredictBody, document)
     rows, key = body.historical_data, "historical_data"
     position = FLAT if body.position is None else position_of(body.position)
     check_kind(rows, dict, key)
@@ -215,7 +216,7 @@ def parse_predict(document: Any, limits: Limits, feature_list: Collection[str]) 
 
 def parse_batch(document: Any, limits: Limits) -> list[Any]:
     """Return the requests of `POST /v1/signals:batch`, each still to be parsed."""
-    requests = _structure(BatchBody, document).requests
+    requests = structure(BatchBody, document).requests
     if not isinstance(requests, list):
         raise MalformedRequest(f"requests must be a list of signal requests, not {shown(requests)}; see /docs")
     check_count(len(requests), limits)

@@ -32,6 +32,11 @@ def serve_run(config: str | Mapping[str, Any], haproxy: bool = False, **variable
     port, run_id = free_port(), secrets.token_hex(8)
     document["http_options"]["port"] = port
     folder = Path(tempfile.mkdtemp(prefix="sg-", dir="/tmp"))
+    for application in document["applications"]:
+        if "journal" in application["args"]:
+            application["args"]["journal"]["url"] = (
+                f"sqlite:///{folder / 'journal.db'}"  # what one run decides is its own
+            )
     (folder / "config.yaml").write_text(yaml.safe_dump(document))
     (folder / "h").mkdir()
     base = {**os.environ, **variables, "PYTHONPATH": str(ROOT)}

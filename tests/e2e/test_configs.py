@@ -31,7 +31,7 @@ def check_every_form(url: str, symbol: str, variant: VariantName, bars: Bars) ->
         assert probability_of(response.json()) == pytest.approx(right, abs=1e-6), form
 
 
-@pytest.mark.parametrize("config", ["configs/local.yaml", "configs/fused.yaml"])
+@pytest.mark.parametrize("config", ["configs/local.yaml", "configs/fused.yaml", "configs/releases.yaml"])
 def test_a_configuration_with_one_model_answers_with_it(config: str, bars: dict[str, Bars]) -> None:
     with serve_run(config) as url:
         for symbol in ("AAPL", "IBM"):

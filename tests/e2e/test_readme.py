@@ -95,6 +95,8 @@ def reader(folder: Path) -> Iterator[Reader]:
         "PYTHONPATH": str(folder),
         "RAY_TMPDIR": short,
         "RAY_ADDRESS": "local",
+        # Each line runs in a shell of its own: what a block exports is exported here.
+        "SIGNALGRAPH_CONTROL_KEY": "key-of-the-desk",
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
     }
     someone = Reader(folder, environment)
@@ -140,5 +142,6 @@ def test_every_command_block_works_in_a_fresh_clone(tmp_path: Path) -> None:
         "my-model.yaml: fine",
         "so HOLD",
         "300 decisions over HTTP",
+        "epoch 3: production v1.1, candidate v1.0",
     ):
         assert expected in said, said

@@ -19,7 +19,7 @@ from serve_app.errors import (
 )
 from serve_app.pipeline import Pipeline
 from serve_app.router import Assignment
-from serve_app.service import NOT_YET, Lane, Refused, SignalService, decision_id
+from serve_app.service import NOT_YET, CurrentService, Lane, Refused, SignalService, decision_id
 from serve_app.types import (
     Action,
     Bars,
@@ -433,3 +433,40 @@ def test_requests_of_one_call_are_submitted_together_and_variants_side_by_side(
         return answers
 
     assert values(asyncio.run(scenario()), "probability") == [0.5] * 12
+
+
+# From one epoch to the next.
+
+
+def test_what_is_proven_stays_proven_and_what_is_new_is_not(
+    both: SignalService, pipeline: Pipeline, candidate: Pipeline
+) -> None:
+    production, other = Lane(pipeline, alone(pipeline)), Lane(candidate, alone(candidate))
+    swapped = both.followed_by({PRODUCTION: other, CANDIDATE: production}, Assignment(), 2)
+    assert swapped.readiness() == {PRODUCTION: None, CANDIDATE: None}
+    alone_before = proven(service_of({PRODUCTION: production}))
+    joined = alone_before.followed_by({PRODUCTION: production, CANDIDATE: other}, Assignment(), 2)
+    assert joined.readiness() == {PRODUCTION: None, CANDIDATE: NOT_YET}
+
+
+def test_a_request_is_answered_from_the_epoch_that_it_met(pipeline: Pipeline, bars: dict[str, Bars]) -> None:
+    leave, arrived = asyncio.Event(), asyncio.Event()
+
+    async def patient(rows: Sequence[Row]) -> list[Outcome]:
+        arrived.set()
+        await leave.wait()
+        return await pipeline.run(rows)
+
+    async def switched_meanwhile() -> list[Any]:
+        current = CurrentService(service_of({PRODUCTION: Lane(pipeline, patient)}))
+        assert await current.prove()
+        before = asyncio.create_task(current.decide("a", [SignalRequest("IBM", bars["IBM"])]))
+        await arrived.wait()
+        current.now = current.now.followed_by({PRODUCTION: Lane(pipeline, pipeline.run)}, Assignment(), 2)
+        after = await current.decide("b", [SignalRequest("IBM", bars["IBM"])])
+        leave.set()
+        return [*await before, *after]
+
+    decisions = asyncio.run(switched_meanwhile())
+    assert values(decisions, "epoch") == [1, 2]
+    assert values(decisions, "status") == [Status.OK, Status.OK]

@@ -112,9 +112,14 @@ def use_a_candidate_that_is_not_there(document: Document) -> None:
     del signals(document)["args"]["variants"]["candidate"]
 
 
+def keep_releases_in_memory(document: Document) -> None:
+    signals(document)["args"]["journal"] = {"url": "sqlite://"}
+
+
 @pytest.mark.parametrize(
     ("spoil", "named"),
     [
+        (keep_releases_in_memory, "journal.url: a database in memory is gone with its process"),
         (misspell_share, "applications[0].args.router.assignment.candidate_shar: unknown key"),
         (misspell_replicas, "applications[0].deployments[0].num_replica: unknown; did you mean num_replicas?"),
         (open_to_the_world, "router.auth is none: anybody may ask"),

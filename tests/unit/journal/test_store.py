@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import text
 
 from serve_app.errors import ConfigError, JournalUnavailable
-from serve_app.journal import ReleaseLines, connect
+from serve_app.journal import ReleaseLines, connect, from_here
 from serve_app.journal.schema import metadata
 
 
@@ -19,9 +19,10 @@ def lines(url: str) -> ReleaseLines:
 
 
 def test_lines_come_back_in_their_order_byte_for_byte(lines: ReleaseLines, url: str) -> None:
+    assert lines.newest() == 0
     kept = [f'{{"why": "ÖBB {i} \\u0000"}}'.encode() for i in range(1, 13)]
     assert all(lines.append(i, line) for i, line in enumerate(kept, start=1))
-    assert lines.read() == kept
+    assert (lines.read(), lines.newest()) == (kept, 12)
     assert ReleaseLines(connect(url)).read() == kept  # another process
 
 
@@ -53,10 +54,21 @@ def test_sqlite_is_durable_and_lets_readers_read_while_one_writes(tmp_path: Path
         assert connection.scalar(text("PRAGMA synchronous")) == 2
 
 
-@pytest.mark.parametrize("url", ["journal.db", "nosuch://x", "postgresql+nosuch://x/y"])
+def test_a_file_is_found_from_any_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert from_here("sqlite:///kept/journal.db") == f"sqlite:///{tmp_path}/kept/journal.db"
+    for url in (f"sqlite:///{tmp_path}/a.db", "postgresql+psycopg://ada:secret@db/journal"):
+        assert from_here(url) == url
+
+
+@pytest.mark.parametrize(
+    "url", ["journal.db", "sqlite://", "sqlite:///:memory:", "nosuch://x", "postgresql+nosuch://x/y"]
+)
 def test_a_url_that_is_none_is_told_what_one_is(url: str) -> None:
     with pytest.raises(ConfigError, match="give sqlite:///<file> or postgresql"):
         connect(url)
+    with pytest.raises(ConfigError, match="give sqlite:///<file> or postgresql"):
+        from_here(url)
 
 
 def test_a_database_that_is_not_there_is_told(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import json
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -12,28 +12,11 @@ from serve_app.config import AssignmentConfig
 from serve_app.errors import HistoryAltered, ReleaseRefused
 from serve_app.router.releases import Author, Ledger, Release, Step, promoted, split
 from serve_app.types import Thresholds, VariantName
+from tests.unit.ledgers import Memory
 
 OLD, NEW, NEWER = (f"sha256:{digit * 64}" for digit in "abc")
 ADA = Author("ada", "because", datetime(2026, 3, 1, 9, 30, tzinfo=timezone(timedelta(hours=1))))
 SEED = Release(production=OLD, candidate=NEW)
-
-
-@dataclass
-class Memory:
-    """Lines in a list, under a lock."""
-
-    lines: list[bytes] = field(default_factory=list)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def read(self) -> list[bytes]:
-        return list(self.lines)
-
-    def append(self, number: int, line: bytes) -> bool:
-        with self.lock:
-            if number != len(self.lines) + 1:
-                return False
-            self.lines.append(line)
-            return True
 
 
 @pytest.fixture
@@ -104,6 +87,18 @@ def test_rollback_goes_back_through_every_promotion_that_is_in_force(ledger: Led
     assert ledger.rollback(ADA).release.production == OLD
     with pytest.raises(ReleaseRefused):
         ledger.rollback(ADA)
+
+
+def test_a_release_that_nobody_could_serve_is_not_recorded(memory: Memory) -> None:
+    def only_old(release: Release) -> None:
+        if release.production != OLD:
+            raise ReleaseRefused("not loaded")
+
+    ledger = Ledger(memory, only_old)
+    ledger.seed(SEED, ADA)
+    with pytest.raises(ReleaseRefused, match="not loaded"):
+        promote(ledger)
+    assert ledger.newest() == 1
 
 
 def test_a_failure_is_recorded_and_changes_nothing(ledger: Ledger) -> None:

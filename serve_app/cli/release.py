@@ -1,0 +1,148 @@
+"""The commands `release …`: what is in force on a running graph, and changes of it, over HTTP."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from serve_app.cli.common import AS_JSON, WHO, WHY, login, short, table
+
+if TYPE_CHECKING:
+    from serve_app.client import SignalClient
+
+URL = click.option("--url", default="http://127.0.0.1:8000", show_default=True, help="Of the graph.")
+CONTROL_KEY = click.option(
+    "--key", envvar="SIGNALGRAPH_CONTROL_KEY", default="", help="The control key [default: $SIGNALGRAPH_CONTROL_KEY]."
+)
+API_KEY = click.option(
+    "--api-key", envvar="SIGNALGRAPH_API_KEY", default="", help="Where the graph asks for one [$SIGNALGRAPH_API_KEY]."
+)
+VARIANT = click.Choice(["production", "candidate"])
+
+
+@click.group()
+def release() -> None:
+    """See and change what a running graph serves: which symbols the candidate answers, and which bundle is which."""
+
+
+@release.command()
+@URL
+@API_KEY
+@AS_JSON
+def show(url: str, api_key: str, as_json: bool) -> None:
+    """Show the release in force."""
+    with _graph(url, api_key) as graph:
+        entry = graph.releases()["in_force"]
+    if as_json:
+        click.echo(json.dumps(entry, indent=2, ensure_ascii=False))
+        return
+    _tell(entry)
+
+
+@release.command()
+@URL
+@API_KEY
+@AS_JSON
+def history(url: str, api_key: str, as_json: bool) -> None:
+    """Show every release, oldest first."""
+    with _graph(url, api_key) as graph:
+        entries = graph.releases()["history"]
+    if as_json:
+        click.echo(json.dumps(entries, indent=2, ensure_ascii=False))
+        return
+    headings = ("EPOCH", "AT", "STEP", "PRODUCTION", "CANDIDATE", "SHARE", "WHO", "WHY")
+    table(headings, [_cells(entry) for entry in entries])
+
+
+def _changing(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that all changes share."""
+
+    @URL
+    @CONTROL_KEY
+    @WHO
+    @WHY
+    @wraps(command)
+    def changing(url: str, key: str, who: str | None, why: str, **options: Any) -> None:
+        name, fields = command(**options)
+        with _graph(url, key) as graph:
+            _tell(graph.change_release(name, {**fields, "who": who or login(), "why": why}))
+
+    return changing
+
+
+@release.command()
+@click.option("--share", type=click.FloatRange(0, 1), help="Of the symbols, that the candidate shall answer.")
+@click.option("--salt", help="Another draws other symbols.")
+@click.option("--pin", "pins", type=(str, VARIANT), multiple=True, help="SYMBOL VARIANT; all pins there shall be.")
+@click.option("--no-pins", is_flag=True, help="Remove all pins.")
+@_changing
+def split(
+    share: float | None, salt: str | None, pins: tuple[tuple[str, str], ...], no_pins: bool
+) -> tuple[str, dict[str, Any]]:
+    """Let the candidate answer other symbols; what is not said stays."""
+    asked = {"candidate_share": share, "salt": salt, "pins": dict(pins) if pins or no_pins else None}
+    fields = {name: value for name, value in asked.items() if value is not None}
+    if not fields:
+        raise click.UsageError("say what shall change: --share, --salt, --pin or --no-pins")
+    return "split", fields
+
+
+@release.command()
+@URL
+@API_KEY
+@click.option("--share", type=click.FloatRange(0, 1), required=True)
+def preview(url: str, api_key: str, share: float) -> None:
+    """Show which symbols another share would move; nothing changes."""
+    with _graph(url, api_key) as graph:
+        moves = graph.preview({"candidate_share": share})
+    for move in moves:
+        click.echo(f"{move['symbol']}: {move['from']} → {move['to']}")
+    click.echo(f"{len(moves)} symbols would move")
+
+
+@release.command()
+@_changing
+def promote() -> tuple[str, dict[str, Any]]:
+    """Make the candidate production; production stays loaded as the candidate, and answers nobody."""
+    return "promote", {}
+
+
+@release.command()
+@_changing
+def rollback() -> tuple[str, dict[str, Any]]:
+    """End what the candidate answers; when it answers nobody, undo the last promotion."""
+    return "rollback", {}
+
+
+@contextmanager
+def _graph(url: str, key: str) -> "Iterator[SignalClient]":
+    """Give a client; what it meets becomes a message."""
+    import httpx2  # noqa: PLC0415
+
+    from serve_app.client import RequestRefused, SignalClient  # noqa: PLC0415
+
+    try:
+        with SignalClient(url, key) as client:
+            yield client
+    except RequestRefused as error:
+        raise click.ClickException(str(error)) from error
+    except httpx2.HTTPError as error:
+        raise click.ClickException(f"{url} does not answer: {error}; is the graph running?") from error
+
+
+def _cells(entry: dict[str, Any]) -> list[str]:
+    versions, assignment = entry["versions"], entry["release"]["assignment"]
+    named = [versions[name] or short(entry["release"][name]) for name in ("production", "candidate")]
+    facts = [entry["epoch"], entry["at"], entry["step"], *named, f"{assignment['candidate_share']:.0%}"]
+    return [*map(short, facts), entry["who"], entry["error"] or entry["why"]]
+
+
+def _tell(entry: dict[str, Any]) -> None:
+    epoch, at, step, production, candidate, share, who, why = _cells(entry)
+    pins = entry["release"]["assignment"]["pins"]
+    pinned = "".join(f", {symbol} pinned to {variant}" for symbol, variant in sorted(pins.items()))
+    click.echo(f"epoch {epoch}: production {production}, candidate {candidate} with {share} of the symbols{pinned}")
+    click.echo(f"since {at}: {step} by {who} ({why})")

@@ -1,0 +1,40 @@
+"""Bodies of the calls that change releases, or ask what a change would do."""
+
+from pydantic import Field
+
+from serve_app.config import Section, Share
+from serve_app.types import Thresholds, VariantName
+
+
+class SplitBody(Section):
+    """Which symbols the candidate shall answer; what is not given stays."""
+
+    candidate_share: Share | None = None
+    salt: str | None = None
+    pins: dict[str, VariantName] | None = None
+    """All pins there shall be."""
+
+
+class PreviewBody(SplitBody):
+    """A split that is only asked about."""
+
+    symbols: list[str] | None = None
+    """Of which to say whether they would move; by default all that production knows."""
+
+
+class ChangeBody(Section):
+    """Who changes a release, and why."""
+
+    who: str = Field(min_length=1)
+    why: str = Field(min_length=1)
+
+
+class SplitChangeBody(SplitBody, ChangeBody):
+    """See both."""
+
+
+class ThresholdsBody(ChangeBody):
+    """Thresholds of a variant in place of its bundle's; null gives it those of its bundle again."""
+
+    variant: VariantName
+    thresholds: Thresholds | None

@@ -1,0 +1,156 @@
+"""Releases of a running graph: every router follows the ledger, and each answer is from one epoch of it."""
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import httpx2
+import pytest
+from ray import serve
+
+from deployments import graph as graph_module
+from deployments.graph import build_app
+from serve_app.api import CONTROL_KEY
+from serve_app.config import AppConfig, JournalConfig, Topology
+from serve_app.router.releases import Entry, Release
+from serve_app.types import Bars
+from tests.factories import every_form, window
+from tests.serve.conftest import app_config, wait_until_ready
+from tests.sizes import size
+from tests.waiting import wait_for
+
+SYMBOLS = ("AAPL", "GOOG", "IBM", "MSFT")
+KEY = {"Authorization": "Bearer control"}
+AGREED_S = 2.0
+"""After this long every router answers from the new epoch."""
+CHANGES: list[tuple[str, dict[str, Any]]] = [
+    ("split", {"candidate_share": 0.5}),
+    ("promote", {}),
+    ("split", {"candidate_share": 1.0}),
+    ("thresholds", {"variant": "production", "thresholds": {"signal_threshold": 0.1, "holding_unit": "bars"}}),
+    ("rollback", {}),
+    ("rollback", {}),
+]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A running graph, and what it was started with."""
+
+    url: str
+    name: str
+    config: AppConfig
+
+
+def deploy(name: str, config: AppConfig) -> None:
+    """Run a graph with two routers, or run it again."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(CONTROL_KEY, "control")
+        patch.setitem(graph_module._ROUTER, "num_replicas", 2)
+        serve.run(build_app(config), name=name, route_prefix=f"/{name}")
+
+
+@pytest.fixture(scope="module", params=[Topology.STAGED, Topology.FUSED], ids=str)
+def graph(
+    request: pytest.FixtureRequest, graphs: dict[str, str], http_port: int, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Graph]:
+    """With a ledger of its own."""
+    assert graphs  # with the models that it asks
+    name = f"released-{request.param}"
+    journal = JournalConfig(url=f"sqlite:///{tmp_path_factory.mktemp('ledger') / 'journal.db'}")
+    config = app_config(request.param, share=0.0).model_copy(update={"journal": journal})
+    deploy(name, config)
+    url = f"http://127.0.0.1:{http_port}/{name}"
+    wait_until_ready(f"{url}/v2/health/ready")
+    yield Graph(url, name, config)
+    serve.delete(name)
+
+
+def change(url: str, name: str, **fields: Any) -> Entry:
+    response = httpx2.post(f"{url}/v1/releases:{name}", json={"who": "ada", "why": "a test", **fields}, headers=KEY)
+    assert response.status_code == 200, response.text
+    document: dict[str, Any] = response.json()
+    del document["versions"]
+    return Entry.model_validate(document)
+
+
+class Load:
+    """Requests for every symbol, one after the other, from several threads; what came back, and when it was asked."""
+
+    def __init__(self, url: str, bars: dict[str, Bars], threads: int = 3) -> None:
+        self.answers: list[tuple[float, dict[str, Any]]] = []
+        self._url = url
+        self._bodies = [every_form(symbol, window(bars[symbol]))["columns"] for symbol in SYMBOLS]
+        self._over = threading.Event()
+        self._pool = ThreadPoolExecutor(threads)
+        self._running = [self._pool.submit(self._ask) for _ in range(threads)]
+
+    def _ask(self) -> None:
+        with httpx2.Client(timeout=30) as client:
+            while not self._over.is_set():
+                for path, body in self._bodies:
+                    asked = time.monotonic()
+                    response = client.post(self._url + path, json=body)
+                    assert response.status_code == 200, response.text
+                    self.answers.append((asked, response.json()))
+
+    def stop(self) -> list[tuple[float, dict[str, Any]]]:
+        self._over.set()
+        for thread in self._running:
+            thread.result()
+        self._pool.shutdown()
+        return self.answers
+
+
+def test_changes_under_load_lose_nothing_and_every_answer_agrees_with_the_ledger(
+    graph: Graph, bars: dict[str, Bars]
+) -> None:
+    load, changed = Load(graph.url, bars), []
+    for i in range(size("releases under load")):
+        name, fields = CHANGES[i % len(CHANGES)]
+        time.sleep(0.5)
+        changed.append((change(graph.url, name, **fields), time.monotonic()))
+    time.sleep(AGREED_S + 0.5)
+    answers = load.stop()
+    entries = {entry["epoch"]: entry for entry in httpx2.get(f"{graph.url}/v1/releases").json()["history"]}
+    for asked, answer in answers:
+        assert answer["status"] == "ok", answer
+        entry = entries[answer["epoch"]]
+        release = entry["release"]
+        variant = Release.model_validate(release).assigned().variant(answer["symbol"])
+        assert answer["variant"] == variant
+        assert answer["bundle_digest"] == release[variant]
+        assert answer["model_version"] == entry["versions"][variant]
+        newest = max((e.epoch for e, at in changed if at + AGREED_S < asked), default=1)
+        assert answer["epoch"] >= newest
+    assert {entry.epoch for entry, _ in changed} <= {answer["epoch"] for _, answer in answers}
+
+
+def everywhere(client: httpx2.Client, url: str, path: str, body: dict[str, Any], epoch: int) -> bool:
+    """Whether twenty requests in a row, which both routers share, are answered from an epoch."""
+    return {client.post(url + path, json=body).json()["epoch"] for _ in range(20)} == {epoch}
+
+
+def test_thresholds_of_a_release_decide(graph: Graph, bars: dict[str, Bars], client: httpx2.Client) -> None:
+    path, body = every_form("IBM", window(bars["IBM"]))["columns"]
+    actions = []
+    for threshold in (0.0, 1.0):
+        thresholds = {"signal_threshold": threshold, "holding_unit": "bars"}
+        epoch = change(graph.url, "thresholds", variant="production", thresholds=thresholds).epoch
+        wait_for(partial(everywhere, client, graph.url, path, body, epoch), 30, lambda: "not followed")
+        actions.append(client.post(graph.url + path, json=body).json()["recommended_action"])
+    assert actions == ["BUY", "HOLD"]
+
+
+def test_a_graph_that_starts_again_comes_back_in_the_last_epoch(
+    graph: Graph, bars: dict[str, Bars], client: httpx2.Client
+) -> None:
+    epoch = change(graph.url, "split", candidate_share=1.0).epoch
+    deploy(graph.name, graph.config)
+    path, body = every_form("IBM", window(bars["IBM"]))["columns"]
+    wait_for(partial(everywhere, client, graph.url, path, body, epoch), 60, lambda: "another epoch")
+    assert client.post(graph.url + path, json=body).json()["variant"] == "candidate"

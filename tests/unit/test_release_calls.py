@@ -1,0 +1,171 @@
+"""The calls that show and change releases, over a ledger in memory."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from serve_app.api import Front, create_api, hash_key
+from serve_app.config import RouterConfig
+from serve_app.control import Control
+from serve_app.documentation import Examples
+from serve_app.router.releases import Author, Ledger, Release
+from serve_app.service import SignalService
+from tests.factories import documented
+from tests.unit.ledgers import Memory
+
+OLD, NEW = (f"sha256:{digit * 64}" for digit in "ab")
+SYMBOLS = ("AAPL", "GOOG", "IBM", "MSFT")
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+KEY, BY = "control-key", {"who": "ada", "why": "because"}
+
+
+class Caught:
+    """How often the router caught up with the ledger."""
+
+    def __init__(self) -> None:
+        self.up = 0
+
+    async def catch_up(self) -> None:
+        self.up += 1
+
+
+@pytest.fixture
+def caught() -> Caught:
+    return Caught()
+
+
+@pytest.fixture
+def front(caught: Caught) -> Front:
+    ledger = Ledger(Memory())
+    ledger.seed(Release(production=OLD, candidate=NEW), Author("configuration", "first", NOW))
+
+    async def monitor() -> dict[str, Any]:
+        return {}
+
+    return Front(
+        service=SignalService({}, Release(production=OLD).assigned()),
+        config=RouterConfig(),
+        feature_list=(),
+        examples=Examples({}, {}, {}),
+        record=lambda *_: None,
+        monitor=monitor,
+        control=Control(ledger, {OLD: "v1.0", NEW: "v1.1"}, SYMBOLS, caught.catch_up, lambda: NOW),
+        control_key_hash=hash_key(KEY),
+    )
+
+
+@pytest.fixture
+def client(front: Front) -> Iterator[TestClient]:
+    with TestClient(create_api(front), headers={"Authorization": f"Bearer {KEY}"}) as http:
+        yield http
+
+
+def change(client: TestClient, name: str, **fields: Any) -> Any:
+    response = client.post(f"/v1/releases:{name}", json={**BY, **fields})
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def test_what_is_in_force_is_shown_with_how_it_came_to_be(client: TestClient) -> None:
+    shown = client.get("/v1/releases").json()
+    assert shown["history"] == [shown["in_force"]]
+    assert shown["in_force"]["epoch"] == 1
+    assert shown["in_force"]["release"]["production"] == OLD
+    assert shown["in_force"]["versions"] == {"production": "v1.0", "candidate": "v1.1"}
+
+
+def test_the_whole_way_split_promote_rollback(client: TestClient, caught: Caught) -> None:
+    assert change(client, "split", candidate_share=1.0)["release"]["assignment"]["candidate_share"] == 1.0
+    assert client.get("/v1/releases/assignment?symbol=IBM").json() == {"symbol": "IBM", "variant": "candidate"}
+    promoted = change(client, "promote")
+    assert (promoted["versions"], promoted["epoch"]) == ({"production": "v1.1", "candidate": "v1.0"}, 3)
+    assert client.get("/v1/releases/assignment?symbol=IBM").json()["variant"] == "production"
+    back = change(client, "rollback")
+    assert (back["versions"]["production"], back["who"], back["why"]) == ("v1.0", "ada", "because")
+    assert back["at"] == "2026-03-01T00:00:00Z"
+    steps = [entry["step"] for entry in client.get("/v1/releases").json()["history"]]
+    assert steps == ["seed", "split", "promote", "rollback"]
+    assert caught.up == 3  # whoever made a change meets it in the next request
+
+
+def test_thresholds_come_and_go(client: TestClient) -> None:
+    given = change(client, "thresholds", variant="candidate", thresholds={"signal_threshold": 0.8})
+    assert given["release"]["thresholds"]["candidate"]["signal_threshold"] == 0.8
+    assert change(client, "thresholds", variant="candidate", thresholds=None)["release"]["thresholds"] == {}
+
+
+def test_a_preview_names_the_symbols_that_would_move_and_changes_nothing(client: TestClient) -> None:
+    asked = {"pins": {"IBM": "candidate"}}
+    move = {"symbol": "IBM", "from": "production", "to": "candidate"}
+    assert client.post("/v1/releases:preview", json=asked).json() == {"moves": [move]}
+    assert client.post("/v1/releases:preview", json={**asked, "symbols": ["AAPL"]}).json() == {"moves": []}
+    assert client.get("/v1/releases").json()["in_force"]["epoch"] == 1
+    everything = client.post("/v1/releases:preview", json={"candidate_share": 1}).json()["moves"]
+    assert [one["symbol"] for one in everything] == list(SYMBOLS)
+
+
+@pytest.mark.parametrize("name", ["split", "thresholds", "promote", "rollback"])
+def test_only_the_control_key_changes_anything(front: Front, name: str) -> None:
+    for headers, status in (
+        ({}, 401),
+        ({"Authorization": "Bearer other"}, 401),
+        ({"Authorization": f"Basic {KEY}"}, 401),
+    ):
+        with TestClient(create_api(front), headers=headers) as client:
+            assert client.post(f"/v1/releases:{name}", json=BY).status_code == status
+            assert client.get("/v1/releases").json()["in_force"]["epoch"] == 1
+    with TestClient(create_api(replace(front, control_key_hash=None))) as client:
+        refused = client.post(f"/v1/releases:{name}", json=BY)
+        assert (refused.status_code, refused.json()["code"]) == (403, "control_off")
+        assert "SIGNALGRAPH_CONTROL_KEY" in refused.json()["error"]
+
+
+def test_the_control_key_is_no_api_key_and_an_api_key_no_control_key(front: Front) -> None:
+    locked = replace(front, api_key_hashes=[hash_key("asking")])
+    with TestClient(create_api(locked)) as client:
+        asking, control = ({"Authorization": f"Bearer {key}"} for key in ("asking", KEY))
+        assert client.get("/v1/releases", headers=asking).status_code == 200
+        assert client.get("/v1/releases", headers=control).status_code == 401
+        assert client.post("/v1/releases:promote", json=BY, headers=asking).status_code == 401
+        assert client.post("/v1/releases:promote", json=BY, headers=control).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "status", "says"),
+    [
+        ("split", {"candidate_share": 0.1}, 400, "who"),
+        ("split", {**BY, "candidate_share": 2}, 400, "less than or equal to 1"),
+        ("split", {**BY, "share": 0.1}, 400, "share"),
+        ("split", {**BY, "who": "a\nb"}, 409, "one line of readable text"),
+        ("thresholds", {**BY, "variant": "shadow", "thresholds": None}, 400, "variant"),
+        ("rollback", BY, 409, "nothing to roll back"),
+        ("promote", [], 400, "must be a JSON object"),
+        ("preview", {"candidate_share": -1}, 400, "greater than or equal to 0"),
+    ],
+)
+def test_what_cannot_be_is_refused_and_said(client: TestClient, name: str, body: Any, status: int, says: str) -> None:
+    refused = client.post(f"/v1/releases:{name}", json=body)
+    assert refused.status_code == status
+    assert says in refused.json()["error"]
+    assert client.get("/v1/releases").json()["in_force"]["epoch"] == 1
+
+
+def test_which_symbol_must_be_said(client: TestClient) -> None:
+    assert client.get("/v1/releases/assignment").status_code == 400
+
+
+def test_without_a_ledger_there_are_no_such_calls(front: Front) -> None:
+    with TestClient(create_api(replace(front, control=None))) as client:
+        assert client.get("/v1/releases").status_code == 404
+
+
+def test_the_documented_examples_can_be_sent_as_they_stand(client: TestClient) -> None:
+    examples = [one for one in documented(client.get("/openapi.json").json()) if one[0].startswith("/v1/releases")]
+    assert len(examples) == 5
+    for path, name, example in examples:
+        response = client.post(path, json=example)
+        assert response.status_code == 200, (path, name, response.text)
