@@ -100,7 +100,7 @@ def preview(url: str, api_key: str, share: float) -> None:
         moves = graph.preview({"candidate_share": share})
     for move in moves:
         click.echo(f"{move['symbol']}: {move['from']} → {move['to']}")
-    click.echo(f"{len(moves)} symbols would move")
+    click.echo(f"{len(moves)} symbol{'' if len(moves) == 1 else 's'} would move")
 
 
 @release.command()
