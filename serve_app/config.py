@@ -76,6 +76,11 @@ class AssignmentConfig(Section):
     pins: dict[str, VariantName] = Field(default_factory=dict)
     """Symbols that go to a variant whatever the share."""
 
+    @property
+    def asks_candidate(self) -> bool:
+        """Whether the candidate answers any symbol, by its share or by a pin."""
+        return self.candidate_share > 0 or VariantName.CANDIDATE in self.pins.values()
+
 
 class BatchingConfig(Section):
     """How a router gathers requests, per bundle."""
@@ -156,9 +161,7 @@ class AppConfig(Section):
 
     @model_validator(mode="after")
     def _candidate_is_there_when_used(self) -> "AppConfig":
-        assignment = self.router.assignment
-        used = assignment.candidate_share > 0 or VariantName.CANDIDATE in assignment.pins.values()
-        if used and self.variants.candidate is None:
+        if self.router.assignment.asks_candidate and self.variants.candidate is None:
             raise ValueError("router.assignment sends symbols to the candidate, but variants.candidate is not set")
         return self
 

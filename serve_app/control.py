@@ -1,15 +1,18 @@
 """What may be asked of the releases of a running graph. The ledger decides; this only reads and writes it."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from serve_app.errors import ReleaseRefused
+from serve_app.errors import ReleaseRefused, ServeAppError
 from serve_app.router.releases import Author, Entry, Ledger, Release, Step
 from serve_app.types import VariantName
 
 Change = Callable[[Release], Release]
+
+log = logging.getLogger(__name__)
 
 
 class Control:
@@ -23,7 +26,7 @@ class Control:
         catch_up: Callable[[], Awaitable[None]],
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """`versions` names the bundles that this graph has loaded, by digest; `symbols` are those production knows.
+        """`versions` names the bundles that this graph has loaded, by digest; `symbols` are those they know.
 
         `catch_up` puts the newest epoch into force here, so that whoever changed it meets it at once.
         """
@@ -36,10 +39,6 @@ class Control:
     async def history(self) -> list[dict[str, Any]]:
         """Return every entry of the ledger, oldest first."""
         return [self._document(entry) for entry in await asyncio.to_thread(self._ledger.entries)]
-
-    async def in_force(self) -> dict[str, Any]:
-        """Return the newest entry."""
-        return self._document(await self._newest())
 
     async def variant(self, symbol: str) -> VariantName:
         """Return which variant answers a symbol now."""
@@ -65,7 +64,11 @@ class Control:
 
     async def _recorded(self, write: Callable[[], Entry]) -> dict[str, Any]:
         entry = await asyncio.to_thread(write)
-        await self._catch_up()
+        try:
+            await self._catch_up()
+        except ServeAppError as error:
+            # It is recorded, and in force as soon as the routers can read it: no failure of the change.
+            log.warning("epoch %d is recorded and not yet in force here: %s", entry.epoch, error)
         return self._document(entry)
 
     async def _newest(self) -> Entry:

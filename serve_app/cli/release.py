@@ -28,31 +28,38 @@ def release() -> None:
     """See and change what a running graph serves: which symbols the candidate answers, and which bundle is which."""
 
 
+def _showing(part: str) -> Callable[[Callable[[Any], None]], Callable[..., None]]:
+    """Give a command a part of what the graph says of its releases, and the options that this takes."""
+
+    def decorate(command: Callable[[Any], None]) -> Callable[..., None]:
+        @URL
+        @API_KEY
+        @AS_JSON
+        @wraps(command)
+        def showing(url: str, api_key: str, as_json: bool) -> None:
+            with _graph(url, api_key) as graph:
+                found = graph.releases()[part]
+            if as_json:
+                click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+            else:
+                command(found)
+
+        return showing
+
+    return decorate
+
+
 @release.command()
-@URL
-@API_KEY
-@AS_JSON
-def show(url: str, api_key: str, as_json: bool) -> None:
+@_showing("in_force")
+def show(entry: dict[str, Any]) -> None:
     """Show the release in force."""
-    with _graph(url, api_key) as graph:
-        entry = graph.releases()["in_force"]
-    if as_json:
-        click.echo(json.dumps(entry, indent=2, ensure_ascii=False))
-        return
     _tell(entry)
 
 
 @release.command()
-@URL
-@API_KEY
-@AS_JSON
-def history(url: str, api_key: str, as_json: bool) -> None:
+@_showing("history")
+def history(entries: list[dict[str, Any]]) -> None:
     """Show every release, oldest first."""
-    with _graph(url, api_key) as graph:
-        entries = graph.releases()["history"]
-    if as_json:
-        click.echo(json.dumps(entries, indent=2, ensure_ascii=False))
-        return
     headings = ("EPOCH", "AT", "STEP", "PRODUCTION", "CANDIDATE", "SHARE", "WHO", "WHY")
     table(headings, [_cells(entry) for entry in entries])
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import URL, Engine, create_engine, event, func, insert, select
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, SQLAlchemyError
 
 from serve_app.errors import ConfigError, JournalUnavailable
 from serve_app.journal.schema import metadata, releases
@@ -63,13 +63,14 @@ def _prepare_sqlite(connection: Any, _: Any) -> None:
 
 @contextmanager
 def answering() -> Iterator[None]:
-    """Turn what a driver raises when its database does not answer into JournalUnavailable."""
+    """Turn what SQLAlchemy raises when a database does not answer into JournalUnavailable."""
     try:
         yield
     except IntegrityError:
         raise
-    except DBAPIError as error:
-        raise JournalUnavailable(f"the journal's database does not answer ({type(error.orig).__name__})") from error
+    except SQLAlchemyError as error:
+        cause = getattr(error, "orig", None) or error
+        raise JournalUnavailable(f"the journal's database does not answer ({type(cause).__name__})") from error
 
 
 class ReleaseLines:

@@ -54,14 +54,11 @@ class Release(Section):
 
     @model_validator(mode="after")
     def _candidate_is_there_when_used(self) -> "Release":
-        if self.candidate is None and (self.experiments or self.shadow or VariantName.CANDIDATE in self.thresholds):
+        if self.candidate is None and (
+            self.assignment.asks_candidate or self.shadow or VariantName.CANDIDATE in self.thresholds
+        ):
             raise ValueError("there is no candidate to send symbols to, to shadow with, or to have thresholds")
         return self
-
-    @property
-    def experiments(self) -> bool:
-        """Whether the candidate answers any symbol."""
-        return self.assignment.candidate_share > 0 or VariantName.CANDIDATE in self.assignment.pins.values()
 
     def assigned(self) -> Assignment:
         """Return which variant answers which symbol."""
@@ -235,7 +232,7 @@ def _swapped(release: Release) -> Release:
 
 def _rolled_back(entries: list[Entry]) -> Release:
     now = entries[-1].release
-    if now.experiments:
+    if now.assignment.asks_candidate:
         return now.quiet()
     before = _promotions_in_force(entries)
     if not before:

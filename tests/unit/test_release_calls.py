@@ -12,6 +12,7 @@ from serve_app.api import Front, create_api, hash_key
 from serve_app.config import RouterConfig
 from serve_app.control import Control
 from serve_app.documentation import Examples
+from serve_app.errors import JournalUnavailable
 from serve_app.router.releases import Author, Ledger, Release
 from serve_app.service import SignalService
 from tests.factories import documented
@@ -28,8 +29,11 @@ class Caught:
 
     def __init__(self) -> None:
         self.up = 0
+        self.error: JournalUnavailable | None = None
 
     async def catch_up(self) -> None:
+        if self.error is not None:
+            raise self.error
         self.up += 1
 
 
@@ -90,6 +94,14 @@ def test_the_whole_way_split_promote_rollback(client: TestClient, caught: Caught
     steps = [entry["step"] for entry in client.get("/v1/releases").json()["history"]]
     assert steps == ["seed", "split", "promote", "rollback"]
     assert caught.up == 3  # whoever made a change meets it in the next request
+
+
+def test_a_change_that_is_recorded_is_no_failure_when_it_cannot_be_put_into_force_yet(
+    client: TestClient, caught: Caught, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(caught, "error", JournalUnavailable("the journal's database does not answer"))
+    assert change(client, "promote")["epoch"] == 2
+    assert "epoch 2 is recorded and not yet in force here" in caplog.text
 
 
 def test_thresholds_come_and_go(client: TestClient) -> None:

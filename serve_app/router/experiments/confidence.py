@@ -17,8 +17,9 @@ from serve_app.types import FloatArray
 def boundary(variance: FloatArray, alpha: float, scale: float, tight_at: float) -> FloatArray:
     """Return what a centred sum exceeds at any time with a probability of at most `alpha`.
 
-    The sum is of terms that each lie in an interval of length `scale`, less their conditional means. `variance` (N,) is
-    the sum of squares of the terms, each less a prediction of it; the boundary is tightest where that is `tight_at`.
+    The sum is of terms less their conditional means; no term is farther than `scale` from what was predicted for it.
+    `variance` (N,) is the sum of squares of the terms less these predictions (0 will do when it is as near); the
+    boundary is tightest where that is `tight_at`.
     """
     rho = _best_rho(tight_at, alpha) / scale**2
     v = np.asarray(variance, dtype=np.float64) / scale**2

@@ -109,7 +109,7 @@ def test_while_the_database_is_away_the_epoch_stays_and_afterwards_it_follows(
 
 def test_its_control_knows_every_symbol_and_version(lines: Away, lanes: Lanes) -> None:
     control = follower_of(lines, lanes).control()
-    shown = asyncio.run(control.in_force())
+    (shown,) = asyncio.run(control.history())
     assert shown["versions"] == {"production": "v1.0", "candidate": "v1.1"}
     moves = asyncio.run(control.preview(split(1.0, None, None), None))
     assert {move["symbol"] for move in moves} == {symbol for b in lanes.bundles.values() for symbol in b.symbol_to_id}

@@ -4,11 +4,12 @@ import threading
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import exc, text
 
 from serve_app.errors import ConfigError, JournalUnavailable
 from serve_app.journal import ReleaseLines, connect, from_here
 from serve_app.journal.schema import metadata
+from serve_app.journal.store import answering
 
 
 @pytest.fixture
@@ -74,6 +75,8 @@ def test_a_url_that_is_none_is_told_what_one_is(url: str) -> None:
 def test_a_database_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(JournalUnavailable, match="does not answer"):
         connect("postgresql+psycopg://nobody@127.0.0.1:1/none")
+    with pytest.raises(JournalUnavailable, match=r"does not answer \(TimeoutError\)"), answering():
+        raise exc.TimeoutError("no connection of the pool is free")  # SQLAlchemy's, which is no error of a driver
     (tmp_path / "file").write_text("not a database, and longer than the hundred bytes of a header" * 3)
     with pytest.raises(JournalUnavailable, match="does not answer"):
         connect(f"sqlite:///{tmp_path / 'file'}")

@@ -60,7 +60,7 @@ def test_promotion_swaps_the_two_and_the_old_one_answers_nobody(ledger: Ledger) 
     ledger.change(Step.SPLIT, lambda r: r.changed(thresholds={VariantName.CANDIDATE: strict}, shadow=True), ADA)
     give(ledger, 0.5, AAPL=VariantName.CANDIDATE)
     now = promote(ledger)
-    assert (now.production, now.candidate, now.shadow, now.experiments) == (NEW, OLD, False, False)
+    assert (now.production, now.candidate, now.shadow, now.assignment.asks_candidate) == (NEW, OLD, False, False)
     assert now.assignment == AssignmentConfig()
     assert now.thresholds == {VariantName.PRODUCTION: strict}
 
@@ -69,9 +69,9 @@ def test_rollback_first_ends_the_experiment_then_the_promotion(ledger: Ledger) -
     promote(ledger)
     give(ledger, 0.25)
     ended = ledger.rollback(ADA).release
-    assert (ended.production, ended.candidate, ended.experiments) == (NEW, OLD, False)
+    assert (ended.production, ended.candidate, ended.assignment.asks_candidate) == (NEW, OLD, False)
     undone = ledger.rollback(ADA).release
-    assert (undone.production, undone.candidate, undone.experiments) == (OLD, NEW, False)
+    assert (undone.production, undone.candidate, undone.assignment.asks_candidate) == (OLD, NEW, False)
     before = len(ledger.entries())
     with pytest.raises(ReleaseRefused, match="nothing to roll back"):
         ledger.rollback(ADA)
