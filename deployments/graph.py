@@ -6,6 +6,7 @@ would hand them plain dicts.
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ray import serve
@@ -77,7 +78,9 @@ def build_app(config: AppConfig) -> Application:
     bundles = {name: BundleRef.of(variant.bundle) for name, variant in config.variants.configured().items()}
     keys = Keys(api_key_hashes(config.router.auth, os.environ.get(API_KEYS)), control_key_hash(os.environ))
     if config.journal:
-        journal = config.journal.model_copy(update={"url": from_here(config.journal.url)})
+        # Replicas run in other folders.
+        found = {"url": from_here(config.journal.url), "spool": str(Path(config.journal.spool).absolute())}
+        journal = config.journal.model_copy(update=found)
         config = config.model_copy(update={"journal": journal})
     router = _deploy(serve.ingress()(RouterDeployment), "router", _ROUTER)
     if config.topology is not Topology.STAGED:

@@ -5,19 +5,18 @@ import logging
 from datetime import UTC, datetime
 
 from deployments.lanes import Lanes
-from serve_app.config import JournalConfig
 from serve_app.control import Control
 from serve_app.errors import ServeAppError
-from serve_app.journal import ReleaseLines, connect
+from serve_app.journal import Journal, ReleaseLines
 from serve_app.router.releases import Author, Entry, Ledger, Release
-from serve_app.service import CurrentService, SignalService
+from serve_app.service import CurrentService, Keep, SignalService
 
 log = logging.getLogger(__name__)
 
 
-def ledger_of(journal: JournalConfig, lanes: Lanes) -> Ledger:
-    """Return the ledger in a database, for the bundles that this router has loaded. Raises JournalUnavailable."""
-    return Ledger(ReleaseLines(connect(journal.url)), lanes.check)
+def ledger_of(journal: Journal, lanes: Lanes) -> Ledger:
+    """Return the ledger in a journal's database, for the bundles that this router has loaded."""
+    return Ledger(ReleaseLines(journal.engine), lanes.check)
 
 
 def service_of(lanes: Lanes, release: Release) -> CurrentService:
@@ -28,8 +27,8 @@ def service_of(lanes: Lanes, release: Release) -> CurrentService:
 class Follower:
     """Keeps a router in the release that the ledger says, switching between two requests."""
 
-    def __init__(self, ledger: Ledger, lanes: Lanes, seed: Release, every_s: float) -> None:
-        """Begin with the release in force; `seed` is it when the ledger is empty.
+    def __init__(self, ledger: Ledger, lanes: Lanes, seed: Release, every_s: float, keep: Keep) -> None:
+        """Begin with the release in force; `seed` is it when the ledger is empty. `keep`: see SignalService.
 
         Raises ReleaseRefused when it names a bundle that this graph has not loaded, and JournalUnavailable.
         """
@@ -38,7 +37,7 @@ class Follower:
         self._every_s = every_s
         author = Author("configuration", "the first release of an empty ledger", datetime.now(UTC))
         entry = self._ledger.seed(seed, author)
-        service = SignalService(lanes.of(entry.release), entry.release.assigned(), entry.epoch)
+        service = SignalService(lanes.of(entry.release), entry.release.assigned(), entry.epoch, keep)
         self.current = CurrentService(service)
         self._number = entry.number
         self._catching_up = asyncio.Lock()

@@ -21,6 +21,7 @@ from deployments.stages import StageHandles
 from serve_app.api import Front, create_api
 from serve_app.config import AppConfig, RouterTuning, parse_section
 from serve_app.documentation import examples_of
+from serve_app.journal import Journal
 from serve_app.parity import golden_requests
 from serve_app.router.releases import Release
 from serve_app.types import VariantName
@@ -67,15 +68,17 @@ class RouterDeployment:
             candidate=bundles[VariantName.CANDIDATE].digest if VariantName.CANDIDATE in bundles else None,
             assignment=config.router.assignment,
         )
-        self._follower = (
-            Follower(ledger_of(config.journal, self._lanes), self._lanes, seed, config.journal.follow_ms / 1e3)
-            if config.journal
-            else None
-        )
+        self._journal = Journal(config.journal) if config.journal else None
+        self._follower = self._following(self._journal, seed) if self._journal else None
         self._service = self._follower.current if self._follower else service_of(self._lanes, seed)
         self._reporter = Reporter(context.app_name, config.monitor)
         self._tasks: list[asyncio.Task[None]] = []
         _spare_the_collector()
+
+    def _following(self, journal: Journal, seed: Release) -> Follower:
+        assert self._config.journal is not None  # noqa: S101  it is what the journal was made from
+        every_s = self._config.journal.follow_ms / 1e3
+        return Follower(ledger_of(journal, self._lanes), self._lanes, seed, every_s, journal.keep)
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Take what may change while the router serves. Raises ConfigError: the replica keeps what it had."""
@@ -96,6 +99,7 @@ class RouterDeployment:
                 record=self._reporter.record,
                 monitor=self._reporter.snapshot,
                 api_key_hashes=self._keys.asking,
+                find=self._journal.find if self._journal else None,
                 control=self._follower.control() if self._follower else None,
                 control_key_hash=self._keys.control,
                 lifespan=self._lifespan,
@@ -113,11 +117,15 @@ class RouterDeployment:
         work = [self._prove(), self._reporter.push_forever()]
         if self._follower:
             work.append(self._follower.follow_forever())
+        if self._journal:
+            work.append(self._journal.ship_forever())
         self._tasks = [asyncio.create_task(one) for one in work]
         yield
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._journal:
+            await asyncio.to_thread(self._journal.close)
 
     def check_health(self) -> None:
         """Fail when background work has died; Ray Serve then replaces the replica. Asks no other deployment."""

@@ -139,13 +139,17 @@ class MonitorConfig(Section):
 
 
 class JournalConfig(Section):
-    """Where releases are kept."""
+    """Where releases and decisions are kept."""
 
     url: str
     """Of a database, for SQLAlchemy: `sqlite:///<file>`, relative to where the graph is started, or
     `postgresql+psycopg://<user>@<host>/<database>`."""
     follow_ms: float = Field(default=500, gt=0)
     """How often each router asks whether there is a new release."""
+    spool: str = ".signalgraph/spool"
+    """Folder, on a disk of each node: what the routers decided until it is in the database."""
+    ship_ms: float = Field(default=250, gt=0)
+    """How often each router moves what it decided into the database."""
 
 
 class AppConfig(Section):

@@ -37,6 +37,8 @@
     - HistoryAltered               the history is not as it was written
   + ReleaseRefused                 409 release_refused: the release in force stays
   + JournalUnavailable             503 journal_unavailable (Retry-After)
+  + SpoolUnavailable               503 spool_unavailable (Retry-After): a decision could not be kept, so it is not given
+  + UnknownDecision                404 unknown_decision
 
 Errors cross process boundaries: the message is in `args` and the rest in `__dict__`, so they survive pickling.
 """
@@ -265,3 +267,17 @@ class JournalUnavailable(ServeAppError):
 
     status_code = 503
     code = "journal_unavailable"
+
+
+class SpoolUnavailable(ServeAppError):
+    """What was decided cannot be written down, and is therefore not answered."""
+
+    status_code = 503
+    code = "spool_unavailable"
+
+
+class UnknownDecision(ServeAppError):
+    """The journal has no decision of that id."""
+
+    status_code = 404
+    code = "unknown_decision"

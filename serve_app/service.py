@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from itertools import chain
 from typing import cast
 
-from serve_app.errors import InvalidPosition, ServeAppError
+from serve_app.errors import InvalidPosition, ServeAppError, SpoolUnavailable
 from serve_app.parity import check_golden
 from serve_app.pipeline import Pipeline
 from serve_app.router import FIRST_EPOCH, Assignment
@@ -66,6 +66,14 @@ class _Asked:
     row: Row
 
 
+Keep = Callable[[Sequence[tuple[Decision, Row]]], None]
+"""Writes down decisions and the rows that they were made from, without waiting for anybody."""
+
+
+def _forget(_: Sequence[tuple[Decision, Row]]) -> None:
+    """Nobody keeps them."""
+
+
 def _refused(error: Exception, request: SignalRequest) -> Refused:
     if not isinstance(error, ServeAppError):
         log.error("a request for %s: a defect", request.symbol, exc_info=error)
@@ -92,8 +100,16 @@ def _timestamp(request: SignalRequest) -> datetime | None:
 class SignalService:
     """Answers from one epoch: an assignment of symbols and a lane for each variant."""
 
-    def __init__(self, lanes: Mapping[VariantName, Lane], assignment: Assignment, epoch: int = FIRST_EPOCH) -> None:
+    def __init__(
+        self,
+        lanes: Mapping[VariantName, Lane],
+        assignment: Assignment,
+        epoch: int = FIRST_EPOCH,
+        keep: Keep = _forget,
+    ) -> None:
+        """`keep` writes decisions down before they are answered; what it raises SpoolUnavailable for is refused."""
         self._lanes = dict(lanes)
+        self._keep = keep
         self._assignment = assignment
         self._epoch = epoch
         self._unproven = dict.fromkeys(self._lanes, NOT_YET)
@@ -106,7 +122,7 @@ class SignalService:
     def followed_by(self, lanes: Mapping[VariantName, Lane], assignment: Assignment, epoch: int) -> "SignalService":
         """Return the service of another epoch, which believes the proofs of the bundles that this one has proven."""
         proven = {lane.pipeline.bundle.digest for name, lane in self._lanes.items() if name not in self._unproven}
-        after = SignalService(lanes, assignment, epoch)
+        after = SignalService(lanes, assignment, epoch, self._keep)
         after._unproven = {n: NOT_YET for n, lane in lanes.items() if lane.pipeline.bundle.digest not in proven}
         return after
 
@@ -152,8 +168,18 @@ class SignalService:
                 answers[place] = self._with_fallback(asked)
             else:
                 shares.setdefault(asked.variant, []).append(asked)
+        made: list[tuple[_Asked, Decision]] = []
         for asked, outcome in await self._outcomes(shares):
-            answers[asked.place] = self._answer(decision_id(request_id, asked.place), asked, outcome)
+            answer = self._answer(decision_id(request_id, asked.place), asked, outcome)
+            answers[asked.place] = answer
+            if isinstance(answer, Decision):
+                made.append((asked, answer))
+        try:
+            if made:
+                self._keep([(decision, asked.row) for asked, decision in made])
+        except SpoolUnavailable as error:
+            for asked, _ in made:
+                answers[asked.place] = self._with_fallback(_refused(error, asked.request))
         return cast("list[Decision | Refused]", answers)
 
     def _asked(self, place: int, request: SignalRequest | Refused) -> _Asked | Refused:

@@ -16,6 +16,8 @@ SIZES: dict[str, tuple[int, int]] = {
     "replayed windows of a gate": (120, 2000),
     "symbols of an assignment": (500, 500),
     "simulated experiments": (60, 400),
+    "routers that are killed": (3, 40),
+    "routers that are killed under load": (2, 10),
     "releases under load": (6, 20),
 }
 """What is counted → how many in CI, how many in a full run."""

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
+from serve_app.api.decisions import decision_router
 from serve_app.api.front import Front
 from serve_app.api.hot import Handler, HotRoutes
 from serve_app.api.releases import BODIES, ReleaseRoutes, release_router
@@ -58,6 +59,8 @@ def create_api(front: Front, clock: Callable[[], float] = time.perf_counter) -> 
     asking.get("/v1/monitor", dependencies=known)(routes.monitor)
     api = FastAPIOffline(title="SignalGraph", redoc_url=None, lifespan=front.lifespan, version="1")
     api.include_router(asking)
+    if front.find is not None:
+        api.include_router(decision_router(front.find), dependencies=known, responses=errors | {404: errors[400]})
     if front.control is not None:
         api.include_router(release_router(ReleaseRoutes(front.control, front.control_key_hash), known, errors))
     api.get("/v2/health/live", tags=["health"])(routes.live)

@@ -1,12 +1,50 @@
 """The tables."""
 
-from sqlalchemy import Column, Integer, MetaData, Table, Text
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import JSON, Column, DateTime, Double, Integer, LargeBinary, MetaData, Table, Text
+from sqlalchemy.types import TypeDecorator
 
 metadata = MetaData()
+
+
+class Instant(TypeDecorator[datetime]):
+    """A time in UTC. SQLite keeps none of the zone, so it is added again."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_result_value(self, value: datetime | None, dialect: Any) -> datetime | None:  # noqa: ARG002
+        """Return what was kept, in UTC."""
+        if value is None or value.tzinfo is None:
+            return value and value.replace(tzinfo=UTC)
+        return value.astimezone(UTC)
+
 
 releases = Table(
     "releases",
     metadata,
     Column("number", Integer, primary_key=True, autoincrement=False),
     Column("line", Text, nullable=False, comment="as it was written: its hash is that of these characters"),
+)
+
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("decision_id", Text, primary_key=True),
+    Column("at", Instant, nullable=False, index=True, comment="when it was made"),
+    Column("symbol", Text, nullable=False),
+    Column("timestamp", Instant, comment="of the last bar, if the client said"),
+    Column("status", Text, nullable=False),
+    Column("reason", Text),
+    Column("probability", Double),
+    Column("action", Text, nullable=False),
+    Column("variant", Text, nullable=False),
+    Column("model_version", Text, nullable=False),
+    Column("bundle_digest", Text, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("batch_size", Integer, nullable=False),
+    Column("timings_ms", JSON, nullable=False),
+    Column("inputs", LargeBinary, nullable=False, comment="the validated row, see serve_app.journal.record"),
 )

@@ -1,16 +1,18 @@
 """The database: SQLite in a file, or PostgreSQL by its URL."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Engine, create_engine, event, func, insert, select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, SQLAlchemyError
 
 from serve_app.errors import ConfigError, JournalUnavailable
-from serve_app.journal.schema import metadata, releases
+from serve_app.journal.record import Record, unpack
+from serve_app.journal.schema import decisions, metadata, releases
 
 _BUSY_S = 30
 """How long SQLite waits for another writer."""
@@ -97,3 +99,29 @@ class ReleaseLines:
         except IntegrityError:
             return False
         return True
+
+
+class Decisions:
+    """What was decided, exactly once by `decision_id`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        # The same words in both, and no common class.
+        self._insert = (
+            sqlite.insert(decisions).on_conflict_do_nothing()
+            if engine.dialect.name == "sqlite"
+            else postgresql.insert(decisions).on_conflict_do_nothing()
+        )
+
+    def keep(self, records: Sequence[bytes]) -> None:
+        """Take records of `serve_app.journal.record`; the first of an id stays. Raises JournalUnavailable."""
+        with answering(), self._engine.begin() as connection:
+            connection.execute(self._insert, [unpack(record) for record in records])
+
+    def find(self, decision_id: str) -> Record | None:
+        """Return a decision, or None. Raises JournalUnavailable."""
+        with answering(), self._engine.connect() as connection:
+            found = connection.execute(select(decisions).where(decisions.c.decision_id == decision_id)).mappings()
+            row = found.one_or_none()
+        # The names of columns are SQLAlchemy's own kind of text.
+        return None if row is None else {str(name): value for name, value in row.items()}

@@ -122,6 +122,25 @@ class DecisionBody(BaseModel):
     timings_ms: dict[str, float]
 
 
+class InputsBody(BaseModel):
+    """The validated numbers that a decision was made from: the bars that the model reads, or its features."""
+
+    asset_id: int
+    is_long: bool
+    held: float = Field(description="in the unit of the bundle's thresholds")
+    timestamps: list[datetime] | None
+    bars: list[list[float | None]] | None
+    features: list[list[float | None]] | None
+
+
+class KeptDecisionBody(DecisionBody):
+    """A decision from the journal."""
+
+    at: datetime = Field(description="when it was made")
+    batch_size: int
+    inputs: InputsBody
+
+
 class ErrorBody(BaseModel):
     """An error says what is wrong and how to mend it; `detail.fallback_action` is the action that needs no model."""
 

@@ -34,9 +34,11 @@ def serve_run(config: str | Mapping[str, Any], haproxy: bool = False, **variable
     folder = Path(tempfile.mkdtemp(prefix="sg-", dir="/tmp"))
     for application in document["applications"]:
         if "journal" in application["args"]:
-            application["args"]["journal"]["url"] = (
-                f"sqlite:///{folder / 'journal.db'}"  # what one run decides is its own
-            )
+            # What one run decides is its own.
+            application["args"]["journal"] |= {
+                "url": f"sqlite:///{folder / 'journal.db'}",
+                "spool": str(folder / "spool"),
+            }
     (folder / "config.yaml").write_text(yaml.safe_dump(document))
     (folder / "h").mkdir()
     base = {**os.environ, **variables, "PYTHONPATH": str(ROOT)}

@@ -1,15 +1,20 @@
 """A release from the split to the rollback, with the commands, on a graph behind HAProxy."""
 
+import threading
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import httpx2
+import psutil
 import pytest
 from click.testing import CliRunner
 
+from deployments import processes
 from deployments.cli import main
 from serve_app.types import Bars
 from tests.e2e.conftest import serve_run
 from tests.factories import every_form, window
+from tests.sizes import size
 from tests.waiting import wait_for
 
 KEY = "control-key"
@@ -72,3 +77,50 @@ def test_what_cannot_be_is_a_message_and_exit_code(url: str, command: tuple[str,
 
 def test_a_graph_that_does_not_run_is_a_message() -> None:
     assert "is the graph running?" in said("http://127.0.0.1:9", "show", fails=True)
+
+
+def test_what_was_answered_is_in_the_journal_though_routers_are_killed(url: str, bars: dict[str, Bars]) -> None:
+    path, body = every_form("IBM", window(bars["IBM"]))["columns"]
+    given: list[str] = []
+    over = threading.Event()
+
+    def ask() -> None:
+        with httpx2.Client(timeout=30) as client:
+            while not over.is_set():
+                response = client.post(url + path, json=body)
+                if response.status_code == 200:
+                    given.append(response.json()["decision_id"])
+
+    asking = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in asking:
+        thread.start()
+    for _ in range(size("routers that are killed under load")):
+        before = len(given)
+        wait_for(lambda: len(given) > before + 50, 60, lambda: "no answers")  # noqa: B023  called at once
+        killed = routers(url)[0]
+        killed.kill()
+        wait_for(lambda: killed not in routers(url) and len(routers(url)) == 2, 60, lambda: "no new router")  # noqa: B023
+    over.set()
+    for thread in asking:
+        thread.join()
+    assert len(set(given)) == len(given)
+    missing = set(given)
+
+    def all_there() -> bool:
+        with httpx2.Client(timeout=30) as client:
+            found = {i for i in missing if client.get(f"{url}/v1/decisions/{i}").status_code == 200}
+        missing.difference_update(found)
+        return not missing
+
+    wait_for(all_there, 30, lambda: f"{len(missing)} of {len(given)} answers are not in the journal")
+
+
+def routers(url: str) -> list[psutil.Process]:
+    """Return the processes of the graph's routers."""
+    (serving,) = (
+        c
+        for c in psutil.net_connections("tcp4")
+        if c.laddr and c.laddr.port == urlsplit(url).port and c.status == psutil.CONN_LISTEN
+    )
+    run_id = psutil.Process(serving.pid).environ()[processes.RUN_ID]
+    return [one for one in processes.of(run_id) if "ServeReplica:signals:router" in " ".join(one.cmdline())]

@@ -11,11 +11,14 @@ from typing import Any
 import httpx2
 import pytest
 from ray import serve
+from sqlalchemy import select
 
 from deployments import graph as graph_module
 from deployments.graph import build_app
 from serve_app.api import CONTROL_KEY
 from serve_app.config import AppConfig, JournalConfig, Topology
+from serve_app.journal import connect
+from serve_app.journal.schema import decisions
 from serve_app.router.releases import Entry, Release
 from serve_app.types import Bars
 from tests.factories import every_form, window
@@ -61,7 +64,8 @@ def graph(
     """With a ledger of its own."""
     assert graphs  # with the models that it asks
     name = f"released-{request.param}"
-    journal = JournalConfig(url=f"sqlite:///{tmp_path_factory.mktemp('ledger') / 'journal.db'}")
+    folder = tmp_path_factory.mktemp("journal")
+    journal = JournalConfig(url=f"sqlite:///{folder / 'journal.db'}", spool=str(folder / "spool"))
     config = app_config(request.param, share=0.0).model_copy(update={"journal": journal})
     deploy(name, config)
     url = f"http://127.0.0.1:{http_port}/{name}"
@@ -128,6 +132,17 @@ def test_changes_under_load_lose_nothing_and_every_answer_agrees_with_the_ledger
         newest = max((e.epoch for e, at in changed if at + AGREED_S < asked), default=1)
         assert answer["epoch"] >= newest
     assert {entry.epoch for entry, _ in changed} <= {answer["epoch"] for _, answer in answers}
+    given = {answer["decision_id"]: answer["epoch"] for _, answer in answers}
+    assert len(given) == len(answers)
+    wait_for(lambda: given.items() <= kept(graph).items(), 10, lambda: "an answer is not in the journal")
+
+
+def kept(graph: Graph) -> dict[str, int]:
+    """Return the epoch of every decision in the journal."""
+    assert graph.config.journal is not None
+    with connect(graph.config.journal.url).connect() as connection:
+        found = connection.execute(select(decisions.c.decision_id, decisions.c.epoch)).tuples()
+        return dict(found.all())
 
 
 def everywhere(client: httpx2.Client, url: str, path: str, body: dict[str, Any], epoch: int) -> bool:

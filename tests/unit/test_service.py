@@ -13,6 +13,7 @@ from serve_app.errors import (
     MalformedRequest,
     MissingColumns,
     Overloaded,
+    SpoolUnavailable,
     StageUnavailable,
     TooFewBars,
     UnknownSymbol,
@@ -470,3 +471,32 @@ def test_a_request_is_answered_from_the_epoch_that_it_met(pipeline: Pipeline, ba
     decisions = asyncio.run(switched_meanwhile())
     assert values(decisions, "epoch") == [1, 2]
     assert values(decisions, "status") == [Status.OK, Status.OK]
+
+
+def test_decisions_are_kept_before_they_are_answered(pipeline: Pipeline, bars: dict[str, Bars]) -> None:
+    kept: list[tuple[Decision, Row]] = []
+    lanes = {PRODUCTION: Lane(pipeline, pipeline.run)}
+    service = proven(SignalService(lanes, Assignment(), keep=kept.extend))
+    asked = SignalRequest("IBM", bars["IBM"])
+    answers = decide(service, asked, SignalRequest("NONE", bars["IBM"]), asked)
+    assert [decision for decision, _ in kept] == [answers[0], answers[2]]
+    assert all(same_row(row, pipeline.row(asked)) for _, row in kept)
+    after = service.followed_by(lanes, Assignment(), 2)
+    answer, *_ = decide(after, asked)
+    assert kept[-1][0] is answer
+
+
+def same_row(a: Row, b: Row) -> bool:
+    return a.bars is not None and b.bars is not None and a.bars.tobytes() == b.bars.tobytes()
+
+
+def test_a_decision_that_cannot_be_kept_is_refused_with_the_action_of_its_position(
+    pipeline: Pipeline, bars: dict[str, Bars]
+) -> None:
+    def full(_: object) -> None:
+        raise SpoolUnavailable("the disk is full")
+
+    service = proven(SignalService({PRODUCTION: Lane(pipeline, pipeline.run)}, Assignment(), keep=full))
+    answers = decide(service, *(SignalRequest("IBM", bars["IBM"], held) for held in (HELD_TOO_LONG, HELD_BRIEFLY)))
+    assert [answer.error.code for answer in answers] == ["spool_unavailable"] * 2
+    assert [answer.error.detail["fallback_action"] for answer in answers] == [Action.SELL, Action.HOLD]

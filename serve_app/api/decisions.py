@@ -1,0 +1,42 @@
+"""The call that shows a decision of the past, and what it was made from."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from fastapi import APIRouter, Response
+
+from serve_app.api.responses import respond
+from serve_app.journal import Record, unpack_row
+from serve_app.schemas import KeptDecisionBody
+
+Find = Callable[[str], Awaitable[Record]]
+
+
+def kept_document(record: Record) -> dict[str, Any]:
+    """Return the JSON document of a decision from the journal, in the shape of KeptDecisionBody."""
+    row = unpack_row(record["inputs"])
+    values = {"bars": row.bars, "features": row.features}
+    return {
+        **{name: value for name, value in record.items() if name not in ("inputs", "probability", "action")},
+        "prediction_probability": record["probability"],
+        "recommended_action": record["action"],
+        "inputs": {
+            "asset_id": row.asset_id,
+            "is_long": row.is_long,
+            "held": row.held,
+            "timestamps": None if row.timestamps is None else [f"{time}Z" for time in row.timestamps],
+            **{name: None if array is None else array.tolist() for name, array in values.items()},
+        },
+    }
+
+
+def decision_router(find: Find) -> APIRouter:
+    """Return the routes of `/v1/decisions`."""
+    router = APIRouter(prefix="/v1/decisions", tags=["decisions"])
+
+    @router.get("/{decision_id}", responses={200: {"model": KeptDecisionBody}})
+    async def decision(decision_id: str) -> Response:
+        """Show a decision that was answered, with the validated numbers that it was made from."""
+        return respond(kept_document(await find(decision_id)))
+
+    return router

@@ -1,0 +1,76 @@
+"""What one router keeps: decisions go into its spool before they are answered, and from there into the database."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from serve_app.config import JournalConfig
+from serve_app.errors import JournalUnavailable, SpoolUnavailable, UnknownDecision
+from serve_app.journal.record import Record, pack
+from serve_app.journal.spool import Spool
+from serve_app.journal.store import Decisions, connect
+from serve_app.types import Decision, Row
+
+log = logging.getLogger(__name__)
+
+
+class Journal:
+    """The spool of a router, and the database that it is shipped to."""
+
+    def __init__(self, config: JournalConfig, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        """Raises JournalUnavailable and SpoolUnavailable: a router that can keep nothing does not start."""
+        self.engine = connect(config.url)
+        self._decisions = Decisions(self.engine)
+        self._spool = Spool(Path(config.spool))
+        self._every_s = config.ship_ms / 1e3
+        self._clock = clock
+        self._shipping = threading.Lock()
+
+    def keep(self, made: Sequence[tuple[Decision, Row]]) -> None:
+        """Write down decisions, and what they were made from. Raises SpoolUnavailable: they may not be answered."""
+        now = self._clock()
+        self._spool.append([pack(decision, row, now) for decision, row in made])
+
+    async def find(self, decision_id: str) -> Record:
+        """Return what was kept of a decision. Raises UnknownDecision and JournalUnavailable."""
+        found = await asyncio.to_thread(self._decisions.find, decision_id)
+        if found is None:  # whoever asks at once meets it in the spool of some router: wait until that is shipped
+            await asyncio.sleep(2 * self._every_s)
+            found = await asyncio.to_thread(self._decisions.find, decision_id)
+        if found is None:
+            raise UnknownDecision(f"the journal has no decision {decision_id}: none was given under this id")
+        return found
+
+    def ship(self) -> int:
+        """Move what was written down into the database; return how many decisions. Raises JournalUnavailable."""
+        with self._shipping:
+            return self._spool.ship(self._decisions.keep)
+
+    async def ship_forever(self) -> None:
+        """Ship again and again, until cancelled. While the database is away, the spool grows and nothing is lost."""
+        away = False
+        while True:
+            await asyncio.sleep(self._every_s)
+            try:
+                await asyncio.to_thread(self.ship)
+            except (JournalUnavailable, SpoolUnavailable, OSError) as error:
+                if not away:
+                    log.warning("decisions stay in the spool: %s", error)
+                away = True
+            else:
+                if away:
+                    log.warning("the database answers again: decisions are shipped")
+                away = False
+
+    def close(self) -> None:
+        """Ship what is left, if the database answers; otherwise another router adopts it. To be called once."""
+        try:
+            self.ship()
+        except JournalUnavailable as error:
+            log.warning("decisions stay in the spool for another router: %s", error)
+        with self._shipping:
+            self._spool.close()
+        self.engine.dispose()

@@ -1,0 +1,71 @@
+"""A decision as it is kept: what was answered, and from what it can be computed again."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import msgpack
+import numpy as np
+
+from serve_app.types import Decision, Row, TimeArray
+
+Record = dict[str, Any]
+"""Values by the columns of the table `decisions`."""
+
+
+def pack(decision: Decision, row: Row, at: datetime) -> bytes:
+    """Return the record of a decision that was made `at` a time, UTC."""
+    record = {
+        "decision_id": decision.decision_id,
+        "at": at,
+        "symbol": decision.symbol,
+        "timestamp": decision.timestamp,
+        "status": str(decision.status),
+        "reason": decision.reason and str(decision.reason),
+        "probability": decision.probability,
+        "action": str(decision.action),
+        "variant": str(decision.variant),
+        "model_version": decision.model_version,
+        "bundle_digest": decision.bundle_digest,
+        "epoch": decision.epoch,
+        "batch_size": decision.batch_size,
+        "timings_ms": dict(decision.timings_ms),
+        "inputs": pack_row(row),
+    }
+    packed: bytes = msgpack.packb(record, datetime=True)
+    return packed
+
+
+def unpack(packed: bytes) -> Record:
+    """Return the record again."""
+    record: Record = msgpack.unpackb(packed, timestamp=3)
+    return record
+
+
+def pack_row(row: Row) -> bytes:
+    """Return a row as bytes, every number as it is."""
+    values = row.features if row.bars is None else row.bars
+    assert values is not None  # noqa: S101  a row has the one or the other
+    times = None if row.timestamps is None else row.timestamps.astype("datetime64[us]").tobytes()
+    packed: bytes = msgpack.packb(
+        {
+            "asset_id": row.asset_id,
+            "is_long": row.is_long,
+            "held": row.held,
+            "shape": values.shape,
+            "values": values.astype("<f8").tobytes(),
+            "timestamps": times,
+        }
+    )
+    return packed
+
+
+def unpack_row(packed: bytes) -> Row:
+    """Return the row again: bars when it has times, features otherwise."""
+    kept: Mapping[str, Any] = msgpack.unpackb(packed)
+    values = np.frombuffer(kept["values"], "<f8").reshape(kept["shape"])
+    state = {"asset_id": kept["asset_id"], "is_long": kept["is_long"], "held": kept["held"]}
+    if kept["timestamps"] is None:
+        return Row(features=values, **state)
+    times: TimeArray = np.frombuffer(kept["timestamps"], "datetime64[us]")
+    return Row(bars=values, timestamps=times, **state)

@@ -1,0 +1,104 @@
+"""What a router keeps, in either database."""
+
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sqlalchemy import func, select
+
+from serve_app.config import JournalConfig
+from serve_app.errors import SpoolUnavailable, UnknownDecision
+from serve_app.journal import Journal, connect
+from serve_app.journal.schema import decisions, metadata
+from serve_app.types import Row
+from tests.unit.decisions import ABSTAINED, DECIDED
+
+ROW = Row(1, features=np.ones((2, 3)))
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def config(url: str, tmp_path: Path) -> JournalConfig:
+    metadata.drop_all(connect(url))
+    return JournalConfig(url=url, spool=str(tmp_path / "spool"), ship_ms=5)
+
+
+def journal_of(config: JournalConfig) -> Journal:
+    return Journal(config, lambda: NOW)
+
+
+def test_what_is_kept_is_found_once_it_is_shipped(config: JournalConfig) -> None:
+    journal = journal_of(config)
+    journal.keep([(DECIDED, ROW), (ABSTAINED, ROW)])
+    with pytest.raises(UnknownDecision, match="no decision d-1"):
+        asyncio.run(journal.find("d-1"))
+    assert journal.ship() == 2
+    found = asyncio.run(journal.find("d-1"))
+    assert (found["at"], found["timestamp"], found["epoch"]) == (NOW, DECIDED.timestamp, 3)
+    assert (found["probability"], found["timings_ms"]) == (0.7, {"model": 1.5})
+    assert asyncio.run(journal.find("d-2"))["timestamp"] is None
+    journal.close()
+
+
+def test_whoever_asks_at_once_waits_until_it_is_shipped(config: JournalConfig) -> None:
+    async def asked() -> str:
+        journal = journal_of(config)
+        journal.keep([(DECIDED, ROW)])
+        looking = asyncio.create_task(journal.find("d-1"))
+        await asyncio.sleep(0)  # it has begun to look
+        shipping = asyncio.create_task(journal.ship_forever())
+        symbol: str = (await looking)["symbol"]
+        shipping.cancel()
+        await asyncio.gather(shipping, return_exceptions=True)
+        journal.close()
+        return symbol
+
+    assert asyncio.run(asked()) == "IBM"
+
+
+def test_of_one_id_the_first_stays(config: JournalConfig) -> None:
+    first, second = journal_of(config), Journal(config, lambda: NOW.replace(hour=13))
+    for journal in (first, first, second):
+        journal.keep([(DECIDED, ROW)])
+        journal.ship()
+    assert asyncio.run(second.find("d-1"))["at"] == NOW
+    with first.engine.connect() as connection:
+        assert connection.scalar(select(func.count()).select_from(decisions)) == 1
+    first.close()
+    second.close()
+
+
+def test_a_router_that_ends_leaves_nothing_behind(config: JournalConfig) -> None:
+    journal = journal_of(config)
+    journal.keep([(DECIDED, ROW)])
+    journal.close()
+    assert list(Path(config.spool).iterdir()) == []
+    after = journal_of(config)
+    assert asyncio.run(after.find("d-1"))["symbol"] == "IBM"
+    after.close()
+    with pytest.raises(SpoolUnavailable):
+        after.keep([(DECIDED, ROW)])
+
+
+def test_while_the_database_is_away_decisions_wait_and_are_shipped_when_it_is_back(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "journal.db"
+    journal = journal_of(JournalConfig(url=f"sqlite:///{file}", spool=str(tmp_path / "spool"), ship_ms=5))
+
+    async def watched() -> None:
+        shipping = asyncio.create_task(journal.ship_forever())
+        metadata.drop_all(journal.engine)
+        journal.keep([(DECIDED, ROW)])
+        while "stay in the spool" not in caplog.text:  # noqa: ASYNC110  nobody tells
+            await asyncio.sleep(0.001)
+        metadata.create_all(journal.engine)
+        while "answers again" not in caplog.text:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        assert (await journal.find("d-1"))["symbol"] == "IBM"
+        shipping.cancel()
+
+    asyncio.run(asyncio.wait_for(watched(), 30))
+    journal.close()
