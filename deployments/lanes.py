@@ -10,7 +10,7 @@ from deployments.bundles import BundleRef
 from deployments.metrics import BatchMetrics
 from deployments.stages import StageHandles, make_stages
 from serve_app.config import AppConfig, BatchingConfig, VariantConfig
-from serve_app.errors import ReleaseRefused
+from serve_app.errors import BundleNotLoaded, ReleaseRefused
 from serve_app.model import Bundle
 from serve_app.pipeline import Pipeline, Stages
 from serve_app.router.releases import Release
@@ -92,6 +92,15 @@ class Lanes:
         }
         return {name: made.lane for name, made in self._current.items()}
 
+    def pipeline(self, digest: str, thresholds: Thresholds | None) -> Pipeline:
+        """Return the pipeline of a bundle, past all batches. Raises BundleNotLoaded."""
+        loaded = self._loaded.get(digest)
+        if loaded is None:
+            raise BundleNotLoaded(
+                f"bundle {digest} is not loaded here; name it under `variants` to replay what it decided"
+            )
+        return Pipeline(loaded.bundle, loaded.stages, thresholds=thresholds)
+
     def tune(self, batching: BatchingConfig) -> None:
         """Gather rows by other limits from the next batch on."""
         self._batching = batching
@@ -102,8 +111,7 @@ class Lanes:
         before = self._current.get(name)
         if before is not None and (before.digest, before.thresholds) == (digest, thresholds):
             return before
-        loaded = self._loaded[digest]
-        pipeline = Pipeline(loaded.bundle, loaded.stages, thresholds=thresholds)
+        pipeline = self.pipeline(digest, thresholds)
         metrics = self._metrics[name]
 
         def sent(batch: Sent) -> None:

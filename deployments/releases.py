@@ -8,6 +8,7 @@ from deployments.lanes import Lanes
 from serve_app.control import Control
 from serve_app.errors import ServeAppError
 from serve_app.journal import Journal, ReleaseLines
+from serve_app.replay import Replayer
 from serve_app.router.releases import Author, Entry, Ledger, Release
 from serve_app.service import CurrentService, Keep, SignalService
 
@@ -48,6 +49,10 @@ class Follower:
         versions = {digest: bundle.version for digest, bundle in bundles.items()}
         symbols = {symbol for bundle in bundles.values() for symbol in bundle.symbol_to_id}
         return Control(self._ledger, versions, symbols, self.catch_up)
+
+    def replayer(self, journal: Journal) -> Replayer:
+        """Return what computes decisions of a journal again."""
+        return Replayer(journal.find, self._ledger, self._lanes.pipeline)
 
     async def follow_forever(self) -> None:
         """Catch up again and again, until cancelled. While the database is away, the release in force stays."""

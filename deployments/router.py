@@ -18,7 +18,7 @@ from deployments.lanes import Lanes
 from deployments.monitor import Reporter
 from deployments.releases import Follower, ledger_of, service_of
 from deployments.stages import StageHandles
-from serve_app.api import Front, create_api
+from serve_app.api import Front, Past, create_api
 from serve_app.config import AppConfig, RouterTuning, parse_section
 from serve_app.documentation import examples_of
 from serve_app.journal import Journal
@@ -80,6 +80,11 @@ class RouterDeployment:
         every_s = self._config.journal.follow_ms / 1e3
         return Follower(ledger_of(journal, self._lanes), self._lanes, seed, every_s, journal.keep)
 
+    def _past(self) -> Past | None:
+        if self._journal is None or self._follower is None:
+            return None
+        return Past(self._journal.find, self._follower.replayer(self._journal))
+
     def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Take what may change while the router serves. Raises ConfigError: the replica keeps what it had."""
         tuning = parse_section(RouterTuning, user_config, "router.user_config")
@@ -99,7 +104,7 @@ class RouterDeployment:
                 record=self._reporter.record,
                 monitor=self._reporter.snapshot,
                 api_key_hashes=self._keys.asking,
-                find=self._journal.find if self._journal else None,
+                past=self._past(),
                 control=self._follower.control() if self._follower else None,
                 control_key_hash=self._keys.control,
                 lifespan=self._lifespan,

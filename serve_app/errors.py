@@ -39,6 +39,7 @@
   + JournalUnavailable             503 journal_unavailable (Retry-After)
   + SpoolUnavailable               503 spool_unavailable (Retry-After): a decision could not be kept, so it is not given
   + UnknownDecision                404 unknown_decision
+  + BundleNotLoaded                409 bundle_not_loaded: a decision of a bundle that this graph does not serve
 
 Errors cross process boundaries: the message is in `args` and the rest in `__dict__`, so they survive pickling.
 """
@@ -281,3 +282,10 @@ class UnknownDecision(ServeAppError):
 
     status_code = 404
     code = "unknown_decision"
+
+
+class BundleNotLoaded(ServeAppError):
+    """A decision cannot be computed again: its bundle is not loaded here."""
+
+    status_code = 409
+    code = "bundle_not_loaded"

@@ -5,6 +5,7 @@ A stage is an async callable on batches: the `run` of an object here, or a handl
 
 import logging
 import time
+import zlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
@@ -29,6 +30,7 @@ from serve_app.types import (
     Action,
     ActionBatch,
     Bars,
+    Float32Array,
     Outcome,
     Position,
     PositionBatch,
@@ -146,6 +148,11 @@ def local_stages(bundle: Bundle, config: ModelConfig, out_of_memory: Callable[[]
     return stages_of(bundle, ByDigest({bundle.digest: model_of(bundle, config, out_of_memory)}).run)
 
 
+def window_crc(window: Float32Array) -> int:
+    """Return the CRC-32 of a scaled window (L, F): by it a replay sees whether the features are the same."""
+    return zlib.crc32(np.ascontiguousarray(window).data)
+
+
 class Pipeline:
     """One bundle's way through the stages: validate requests into rows, run batches of rows, isolate bad ones."""
 
@@ -161,7 +168,7 @@ class Pipeline:
         self.strategy = strategy_of(bundle, thresholds)
         self.stages = stages
         self._rules = rules_of(bundle)
-        self._thresholds = thresholds
+        self.thresholds = thresholds
         self._clock = clock
 
     @property
@@ -249,8 +256,10 @@ class Pipeline:
             stage: 1e3 * (after - before) for stage, before, after in zip(stages, times, times[1:], strict=False)
         }
         return [
-            Outcome(action, probability, batch_size=len(rows), timings_ms=timings)
-            for action, probability in zip(actions.actions, predictions.probabilities.tolist(), strict=True)
+            Outcome(action, probability, None, len(rows), timings, window_crc(window))
+            for action, probability, window in zip(
+                actions.actions, predictions.probabilities.tolist(), windows.windows, strict=True
+            )
         ]
 
     def _positions(self, rows: Sequence[Row], predictions: PredictionBatch) -> PositionBatch:
@@ -259,7 +268,7 @@ class Pipeline:
             probabilities=predictions.probabilities,
             is_long=np.array([row.is_long for row in rows], dtype=bool),
             held=np.array([row.held for row in rows], dtype=np.float64),
-            thresholds=self._thresholds,
+            thresholds=self.thresholds,
         )
 
     def fallback_action(self, position: Position) -> Action:

@@ -229,6 +229,7 @@ class SignalService:
             epoch=self._epoch,
             batch_size=outcome.batch_size,
             timings_ms=outcome.timings_ms,
+            window_crc=outcome.window_crc,
         )
 
     def _with_fallback(self, refused: Refused) -> Refused:

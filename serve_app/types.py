@@ -247,6 +247,8 @@ class Outcome:
     batch_size: int = 0
     """Rows that shared the forward pass."""
     timings_ms: Mapping[str, float] = field(default_factory=dict)
+    window_crc: int | None = None
+    """Of the scaled window that the model saw."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,3 +268,4 @@ class Decision:
     epoch: int
     batch_size: int = 0
     timings_ms: Mapping[str, float] = field(default_factory=dict)
+    window_crc: int | None = None

@@ -59,8 +59,9 @@ def create_api(front: Front, clock: Callable[[], float] = time.perf_counter) -> 
     asking.get("/v1/monitor", dependencies=known)(routes.monitor)
     api = FastAPIOffline(title="SignalGraph", redoc_url=None, lifespan=front.lifespan, version="1")
     api.include_router(asking)
-    if front.find is not None:
-        api.include_router(decision_router(front.find), dependencies=known, responses=errors | {404: errors[400]})
+    if front.past is not None:
+        missing: dict[int | str, dict[str, Any]] = {status: {"model": ErrorBody} for status in (404, 409)}
+        api.include_router(decision_router(front.past), dependencies=known, responses=errors | missing)
     if front.control is not None:
         api.include_router(release_router(ReleaseRoutes(front.control, front.control_key_hash), known, errors))
     api.get("/v2/health/live", tags=["health"])(routes.live)

@@ -1,15 +1,23 @@
-"""The call that shows a decision of the past, and what it was made from."""
+"""The calls about decisions of the past: what was decided, from what, and whether it would be again."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter, Response
 
 from serve_app.api.responses import respond
 from serve_app.journal import Record, unpack_row
-from serve_app.schemas import KeptDecisionBody
+from serve_app.replay import Find, Replay
+from serve_app.schemas import KeptDecisionBody, ReplayBody
 
-Find = Callable[[str], Awaitable[Record]]
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """Who knows it."""
+
+    find: Find
+    replay: Callable[[str], Awaitable[Replay]]
 
 
 def kept_document(record: Record) -> dict[str, Any]:
@@ -30,13 +38,18 @@ def kept_document(record: Record) -> dict[str, Any]:
     }
 
 
-def decision_router(find: Find) -> APIRouter:
+def decision_router(past: Past) -> APIRouter:
     """Return the routes of `/v1/decisions`."""
     router = APIRouter(prefix="/v1/decisions", tags=["decisions"])
 
     @router.get("/{decision_id}", responses={200: {"model": KeptDecisionBody}})
     async def decision(decision_id: str) -> Response:
         """Show a decision that was answered, with the validated numbers that it was made from."""
-        return respond(kept_document(await find(decision_id)))
+        return respond(kept_document(await past.find(decision_id)))
+
+    @router.post("/{decision_id}:replay", responses={200: {"model": ReplayBody}})
+    async def replay(decision_id: str) -> Response:
+        """Compute a decision again, by the bundle and thresholds that it names, and say which stage differs first."""
+        return respond((await past.replay(decision_id)).document())
 
     return router

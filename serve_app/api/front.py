@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from fastapi import FastAPI, Request
 
-from serve_app.api.decisions import Find
+from serve_app.api.decisions import Past
 from serve_app.config import RouterConfig
 from serve_app.control import Control
 from serve_app.documentation import Examples
@@ -41,8 +41,8 @@ class Front:
     monitor: Callable[[], Awaitable[dict[str, Any]]]
     api_key_hashes: Collection[str] = ()
     """SHA-256 of each key that may ask; empty when no key is needed."""
-    find: Find | None = None
-    """Looks a decision up in the journal; None when there is no journal."""
+    past: Past | None = None
+    """Decisions of the past; None when no journal keeps them."""
     control: Control | None = None
     """Of the releases; None when no ledger keeps them."""
     control_key_hash: str | None = None

@@ -30,6 +30,7 @@ def pack(decision: Decision, row: Row, at: datetime) -> bytes:
         "epoch": decision.epoch,
         "batch_size": decision.batch_size,
         "timings_ms": dict(decision.timings_ms),
+        "window_crc": decision.window_crc,
         "inputs": pack_row(row),
     }
     packed: bytes = msgpack.packb(record, datetime=True)

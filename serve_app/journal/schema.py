@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, Column, DateTime, Double, Integer, LargeBinary, MetaData, Table, Text
+from sqlalchemy import JSON, BigInteger, Column, DateTime, Double, Integer, LargeBinary, MetaData, Table, Text
 from sqlalchemy.types import TypeDecorator
 
 metadata = MetaData()
@@ -46,5 +46,6 @@ decisions = Table(
     Column("epoch", Integer, nullable=False),
     Column("batch_size", Integer, nullable=False),
     Column("timings_ms", JSON, nullable=False),
+    Column("window_crc", BigInteger, comment="CRC-32 of the scaled window, unless it abstained"),
     Column("inputs", LargeBinary, nullable=False, comment="the validated row, see serve_app.journal.record"),
 )

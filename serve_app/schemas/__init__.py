@@ -10,6 +10,7 @@ from serve_app.schemas.bodies import (
     KeptDecisionBody,
     PredictAnswer,
     PredictBody,
+    ReplayBody,
     SignalBody,
 )
 from serve_app.schemas.decode import (
@@ -35,6 +36,7 @@ __all__ = [
     "Limits",
     "PredictAnswer",
     "PredictBody",
+    "ReplayBody",
     "SignalBody",
     "Unreadable",
     "decision_document",

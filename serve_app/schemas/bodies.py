@@ -138,7 +138,18 @@ class KeptDecisionBody(DecisionBody):
 
     at: datetime = Field(description="when it was made")
     batch_size: int
+    window_crc: int | None = Field(description="CRC-32 of the scaled window that the model saw")
     inputs: InputsBody
+
+
+class ReplayBody(BaseModel):
+    """A decision computed again from what the journal kept."""
+
+    agrees: bool
+    decision_id: str
+    first_difference: str | None = Field(description="`preprocess`, `model` or `strategy`")
+    recorded: dict[str, Any]
+    computed: dict[str, Any]
 
 
 class ErrorBody(BaseModel):

@@ -1,7 +1,10 @@
 """The call that shows a decision of the past, over a journal in a file."""
 
+import asyncio
 import os
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +12,24 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from serve_app.api import Front, create_api, hash_key
+from serve_app.api import Front, Past, create_api, hash_key
 from serve_app.config import JournalConfig, RouterConfig
 from serve_app.documentation import Examples, bars_as_columns
+from serve_app.errors import BundleNotLoaded
 from serve_app.journal import Journal
+from serve_app.journal.record import pack, unpack
 from serve_app.pipeline import Pipeline
+from serve_app.replay import Replayer, replayed
 from serve_app.router import Assignment
-from serve_app.schemas import KeptDecisionBody
+from serve_app.router.releases import Author, Ledger, Release
+from serve_app.schemas import KeptDecisionBody, ReplayBody
 from serve_app.service import Lane, SignalService
-from serve_app.types import Bars, VariantName
-from tests.factories import window
+from serve_app.types import Action, Bars, HoldingUnit, SignalRequest, Thresholds, VariantName
+from tests.factories import window, with_stages
+from tests.unit.decisions import ABSTAINED
+from tests.unit.ledgers import Memory
 
+EAGER = Thresholds(signal_threshold=0.0, holding_unit=HoldingUnit.BARS)
 KEY = {"Authorization": "Bearer key"}
 
 
@@ -30,11 +40,33 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
     journal.close()
 
 
+class Loaded:
+    """The bundles of a graph; its stages may be others than those that decided."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.pipelines = {pipeline.bundle.digest: pipeline}
+
+    def __call__(self, digest: str, thresholds: Thresholds | None) -> Pipeline:
+        if digest not in self.pipelines:
+            raise BundleNotLoaded("not loaded")
+        loaded = self.pipelines[digest]
+        return Pipeline(loaded.bundle, loaded.stages, thresholds=thresholds)
+
+
 @pytest.fixture
-def client(pipeline: Pipeline, journal: Journal) -> Iterator[TestClient]:
+def loaded(pipeline: Pipeline) -> Loaded:
+    return Loaded(pipeline)
+
+
+@pytest.fixture
+def client(pipeline: Pipeline, journal: Journal, loaded: Loaded) -> Iterator[TestClient]:
     async def monitor() -> dict[str, Any]:
         return {}
 
+    ledger = Ledger(Memory())
+    release = Release(production=pipeline.bundle.digest, thresholds={VariantName.PRODUCTION: EAGER})
+    ledger.seed(release, Author("configuration", "first", datetime(2026, 3, 1, tzinfo=UTC)))
+    pipeline = Pipeline(pipeline.bundle, pipeline.stages, thresholds=EAGER)
     lanes = {VariantName.PRODUCTION: Lane(pipeline, pipeline.run)}
     service = SignalService(lanes, Assignment(), keep=journal.keep)
     front = Front(
@@ -44,7 +76,7 @@ def client(pipeline: Pipeline, journal: Journal) -> Iterator[TestClient]:
         examples=Examples({}, {}, {}),
         record=lambda *_: None,
         monitor=monitor,
-        find=journal.find,
+        past=Past(journal.find, Replayer(journal.find, ledger, loaded)),
         api_key_hashes=[hash_key("key")],
     )
     with TestClient(create_api(front), headers=KEY) as http:
@@ -76,6 +108,69 @@ def test_who_may_not_ask_may_not_look_and_an_unknown_id_is_told(client: TestClie
     assert client.get("/v1/decisions/none", headers={"Authorization": ""}).status_code == 401
     response = client.get("/v1/decisions/none")
     assert (response.status_code, response.json()["code"]) == (404, "unknown_decision")
+
+
+@pytest.fixture
+def decided(client: TestClient, journal: Journal, bars: dict[str, Bars]) -> str:
+    """The id of a decision in the journal."""
+    answer = client.post("/v1/signals", json={"symbol": "IBM", "bars": bars_as_columns(window(bars["IBM"]))}).json()
+    assert answer["recommended_action"] == "BUY"  # by the thresholds of the release
+    journal.ship()
+    found: str = answer["decision_id"]
+    return found
+
+
+def replay_of(client: TestClient, decision_id: str) -> dict[str, Any]:
+    response = client.post(f"/v1/decisions/{decision_id}:replay")
+    assert response.status_code == 200, response.text
+    document: dict[str, Any] = response.json()
+    ReplayBody.model_validate(document)
+    return document
+
+
+def test_a_decision_is_reproduced_by_its_bundle_and_the_thresholds_of_its_epoch(
+    client: TestClient, decided: str
+) -> None:
+    replay = replay_of(client, decided)
+    assert (replay["agrees"], replay["first_difference"]) == (True, None)
+    assert {name: replay["recorded"][name] for name in replay["computed"]} == replay["computed"]
+
+
+@pytest.mark.parametrize("stage", ["preprocess", "model", "strategy"])
+def test_the_first_stage_that_differs_is_named(
+    client: TestClient, decided: str, pipeline: Pipeline, loaded: Loaded, stage: str
+) -> None:
+    honest = getattr(pipeline.stages, stage)
+
+    async def other(batch: Any) -> Any:
+        given = await honest(batch)
+        if stage == "preprocess":
+            return replace(given, windows=given.windows + np.float32(0.5))
+        if stage == "model":
+            return replace(given, probabilities=given.probabilities + 0.001)
+        return replace(given, actions=(Action.HOLD,) * len(given))
+
+    loaded.pipelines[pipeline.bundle.digest] = with_stages(pipeline, **{stage: other})
+    replay = replay_of(client, decided)
+    assert (replay["agrees"], replay["first_difference"]) == (False, stage)
+
+
+def test_what_abstained_has_nothing_to_compare_and_shows_what_the_model_says_now(
+    pipeline: Pipeline, bars: dict[str, Bars]
+) -> None:
+    row = pipeline.row(SignalRequest("IBM", bars["IBM"]))
+    replay = asyncio.run(replayed(unpack(pack(ABSTAINED, row, datetime(2026, 3, 1, tzinfo=UTC))), pipeline))
+    assert (replay.first_difference, replay.recorded["reason"]) == (None, "deadline")
+    assert 0 < replay.computed["probability"] < 1
+
+
+def test_a_decision_of_a_bundle_that_is_not_loaded_cannot_be_replayed(
+    client: TestClient, decided: str, loaded: Loaded
+) -> None:
+    loaded.pipelines.clear()
+    response = client.post(f"/v1/decisions/{decided}:replay")
+    assert (response.status_code, response.json()["code"]) == (409, "bundle_not_loaded")
+    assert client.post("/v1/decisions/none:replay").status_code == 404
 
 
 def test_without_a_disk_no_decision_is_given(
