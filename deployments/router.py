@@ -83,7 +83,7 @@ class RouterDeployment:
     def _past(self) -> Past | None:
         if self._journal is None or self._follower is None:
             return None
-        return Past(self._journal.find, self._follower.replayer(self._journal))
+        return Past(self._journal.find, self._follower.replayer(self._journal), self._journal.report)
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Take what may change while the router serves. Raises ConfigError: the replica keeps what it had."""

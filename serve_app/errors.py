@@ -39,6 +39,7 @@
   + JournalUnavailable             503 journal_unavailable (Retry-After)
   + SpoolUnavailable               503 spool_unavailable (Retry-After): a decision could not be kept, so it is not given
   + UnknownDecision                404 unknown_decision
+  + OutcomeConflict                409 outcome_conflict: another outcome of this decision was reported before
   + BundleNotLoaded                409 bundle_not_loaded: a decision of a bundle that this graph does not serve
 
 Errors cross process boundaries: the message is in `args` and the rest in `__dict__`, so they survive pickling.
@@ -289,3 +290,10 @@ class BundleNotLoaded(ServeAppError):
 
     status_code = 409
     code = "bundle_not_loaded"
+
+
+class OutcomeConflict(ServeAppError):
+    """Another outcome of this decision was reported before, and stays."""
+
+    status_code = 409
+    code = "outcome_conflict"

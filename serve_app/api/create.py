@@ -12,7 +12,8 @@ from starlette.exceptions import HTTPException
 from serve_app.api.decisions import decision_router
 from serve_app.api.front import Front
 from serve_app.api.hot import Handler, HotRoutes
-from serve_app.api.releases import BODIES, ReleaseRoutes, release_router
+from serve_app.api.outcomes import OUTCOME_BODIES, outcome_router
+from serve_app.api.releases import RELEASE_BODIES, ReleaseRoutes, release_router
 from serve_app.api.responses import on_bug, on_http_error
 from serve_app.api.routes import Routes
 from serve_app.documentation import describe, request_body
@@ -61,7 +62,8 @@ def create_api(front: Front, clock: Callable[[], float] = time.perf_counter) -> 
     api.include_router(asking)
     if front.past is not None:
         missing: dict[int | str, dict[str, Any]] = {status: {"model": ErrorBody} for status in (404, 409)}
-        api.include_router(decision_router(front.past), dependencies=known, responses=errors | missing)
+        for router in (decision_router(front.past), outcome_router(front.past.report)):
+            api.include_router(router, dependencies=known, responses=errors | missing)
     if front.control is not None:
         api.include_router(release_router(ReleaseRoutes(front.control, front.control_key_hash), known, errors))
     api.get("/v2/health/live", tags=["health"])(routes.live)
@@ -73,5 +75,9 @@ def create_api(front: Front, clock: Callable[[], float] = time.perf_counter) -> 
     api.add_exception_handler(ServeAppError, routes.on_error)
     api.add_exception_handler(HTTPException, on_http_error)
     api.add_exception_handler(Exception, on_bug)
-    describe(api, (SignalBody, BatchBody, PredictBody, *BODIES), with_keys=bool(front.api_key_hashes))
+    describe(
+        api,
+        (SignalBody, BatchBody, PredictBody, *RELEASE_BODIES, *OUTCOME_BODIES),
+        with_keys=bool(front.api_key_hashes),
+    )
     return HotRoutes(api, hot)

@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
+from serve_app.api.outcomes import Reporting
 from serve_app.api.responses import respond
 from serve_app.journal import Record, unpack_row
 from serve_app.replay import Find, Replay
@@ -18,6 +19,7 @@ class Past:
 
     find: Find
     replay: Callable[[str], Awaitable[Replay]]
+    report: Reporting
 
 
 def kept_document(record: Record) -> dict[str, Any]:

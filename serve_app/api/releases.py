@@ -18,7 +18,7 @@ from serve_app.schemas.releases import ChangeBody, PreviewBody, SplitChangeBody,
 
 CONTROL_KEY = "SIGNALGRAPH_CONTROL_KEY"
 """Environment variable: the key that may change releases; unset, nobody may."""
-BODIES = (ChangeBody, PreviewBody, SplitChangeBody, ThresholdsBody)
+RELEASE_BODIES = (ChangeBody, PreviewBody, SplitChangeBody, ThresholdsBody)
 _LIMITS = Limits(max_body_bytes=1 << 20, max_bars=0, max_batch_requests=0)
 
 

@@ -3,12 +3,13 @@
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from serve_app.config import JournalConfig
 from serve_app.errors import JournalUnavailable, SpoolUnavailable, UnknownDecision
+from serve_app.journal.outcomes import Outcomes, Report
 from serve_app.journal.record import Record, pack
 from serve_app.journal.spool import Spool
 from serve_app.journal.store import Decisions, connect
@@ -24,6 +25,7 @@ class Journal:
         """Raises JournalUnavailable and SpoolUnavailable: a router that can keep nothing does not start."""
         self.engine = connect(config.url)
         self._decisions = Decisions(self.engine)
+        self._outcomes = Outcomes(self.engine)
         self._spool = Spool(Path(config.spool))
         self._every_s = config.ship_ms / 1e3
         self._clock = clock
@@ -43,6 +45,18 @@ class Journal:
         if found is None:
             raise UnknownDecision(f"the journal has no decision {decision_id}: none was given under this id")
         return found
+
+    async def report(self, labels: Mapping[str, int]) -> dict[str, Report]:
+        """Record what came of decisions, by their ids. Raises JournalUnavailable."""
+        said = await self._report(labels)
+        if Report.UNKNOWN in said.values():  # see `find`
+            await asyncio.sleep(2 * self._every_s)
+            late = {i: label for i, label in labels.items() if said[i] is Report.UNKNOWN}
+            said |= await self._report(late)
+        return said
+
+    async def _report(self, labels: Mapping[str, int]) -> dict[str, Report]:
+        return await asyncio.to_thread(self._outcomes.report, labels, self._clock())
 
     def ship(self) -> int:
         """Move what was written down into the database; return how many decisions. Raises JournalUnavailable."""

@@ -29,6 +29,14 @@ releases = Table(
     Column("line", Text, nullable=False, comment="as it was written: its hash is that of these characters"),
 )
 
+outcomes = Table(
+    "outcomes",
+    metadata,
+    Column("decision_id", Text, primary_key=True),
+    Column("label", Integer, nullable=False, comment="0 or 1, by the definition of the bundle"),
+    Column("at", Instant, nullable=False, comment="when it was reported"),
+)
+
 decisions = Table(
     "decisions",
     metadata,

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Engine, create_engine, event, func, insert, select
+from sqlalchemy import URL, Engine, Insert, Table, create_engine, event, func, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, SQLAlchemyError
@@ -75,6 +75,13 @@ def answering() -> Iterator[None]:
         raise JournalUnavailable(f"the journal's database does not answer ({type(cause).__name__})") from error
 
 
+def insert_if_absent(engine: Engine, table: Table) -> Insert:
+    """Return the statement that keeps rows whose key is not there yet: the same words in both, and no common class."""
+    if engine.dialect.name == "sqlite":
+        return sqlite.insert(table).on_conflict_do_nothing()
+    return postgresql.insert(table).on_conflict_do_nothing()
+
+
 class ReleaseLines:
     """The lines of the release ledger, for `serve_app.router.releases.Ledger`."""
 
@@ -106,17 +113,11 @@ class Decisions:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        # The same words in both, and no common class.
-        self._insert = (
-            sqlite.insert(decisions).on_conflict_do_nothing()
-            if engine.dialect.name == "sqlite"
-            else postgresql.insert(decisions).on_conflict_do_nothing()
-        )
 
     def keep(self, records: Sequence[bytes]) -> None:
         """Take records of `serve_app.journal.record`; the first of an id stays. Raises JournalUnavailable."""
         with answering(), self._engine.begin() as connection:
-            connection.execute(self._insert, [unpack(record) for record in records])
+            connection.execute(insert_if_absent(self._engine, decisions), [unpack(record) for record in records])
 
     def find(self, decision_id: str) -> Record | None:
         """Return a decision, or None. Raises JournalUnavailable."""

@@ -23,6 +23,7 @@ from serve_app.replay import Replayer, replayed
 from serve_app.router import Assignment
 from serve_app.router.releases import Author, Ledger, Release
 from serve_app.schemas import KeptDecisionBody, ReplayBody
+from serve_app.schemas.outcomes import OutcomeAnswer, OutcomesAnswer
 from serve_app.service import Lane, SignalService
 from serve_app.types import Action, Bars, HoldingUnit, SignalRequest, Thresholds, VariantName
 from tests.factories import window, with_stages
@@ -76,7 +77,7 @@ def client(pipeline: Pipeline, journal: Journal, loaded: Loaded) -> Iterator[Tes
         examples=Examples({}, {}, {}),
         record=lambda *_: None,
         monitor=monitor,
-        past=Past(journal.find, Replayer(journal.find, ledger, loaded)),
+        past=Past(journal.find, Replayer(journal.find, ledger, loaded), journal.report),
         api_key_hashes=[hash_key("key")],
     )
     with TestClient(create_api(front), headers=KEY) as http:
@@ -171,6 +172,33 @@ def test_a_decision_of_a_bundle_that_is_not_loaded_cannot_be_replayed(
     response = client.post(f"/v1/decisions/{decided}:replay")
     assert (response.status_code, response.json()["code"]) == (409, "bundle_not_loaded")
     assert client.post("/v1/decisions/none:replay").status_code == 404
+
+
+def test_what_came_of_a_decision_is_reported_once(client: TestClient, decided: str) -> None:
+    def report(label: Any, decision_id: str = decided) -> tuple[int, str]:
+        response = client.post("/v1/outcomes", json={"decision_id": decision_id, "label": label})
+        document = response.json()
+        if response.status_code == 200:
+            OutcomeAnswer.model_validate(document)
+        return response.status_code, document.get("report") or document["code"]
+
+    assert report(1) == (200, "recorded")
+    assert report(1) == (200, "repeated")
+    assert report(0) == (409, "outcome_conflict")
+    assert report(1, "none") == (404, "unknown_decision")
+    assert report(2) == (400, "malformed")
+
+
+def test_of_many_reports_each_has_an_answer_of_its_own(client: TestClient, decided: str) -> None:
+    given = [{"decision_id": "none", "label": 0}, {"decision_id": decided, "label": 0}]
+    response = client.post("/v1/outcomes:batch", json={"outcomes": given})
+    assert response.status_code == 200, response.text
+    OutcomesAnswer.model_validate(response.json())
+    first, second = response.json()["results"]
+    assert (first["code"], second) == ("unknown_decision", {"decision_id": decided, "report": "recorded"})
+    twice = [{"decision_id": decided, "label": label} for label in (0, 1)]
+    response = client.post("/v1/outcomes:batch", json={"outcomes": twice})
+    assert (response.status_code, response.json()["code"]) == (400, "malformed")
 
 
 def test_without_a_disk_no_decision_is_given(
