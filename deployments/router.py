@@ -22,6 +22,7 @@ from serve_app.api import Front, Past, create_api
 from serve_app.config import AppConfig, RouterTuning, parse_section
 from serve_app.documentation import examples_of
 from serve_app.journal import Journal
+from serve_app.once import Once
 from serve_app.parity import golden_requests
 from serve_app.router.releases import Release
 from serve_app.types import VariantName
@@ -105,6 +106,7 @@ class RouterDeployment:
                 monitor=self._reporter.snapshot,
                 api_key_hashes=self._keys.asking,
                 past=self._past(),
+                once=Once(self._service, self._journal) if self._journal else None,
                 control=self._follower.control() if self._follower else None,
                 control_key_hash=self._keys.control,
                 lifespan=self._lifespan,

@@ -89,7 +89,7 @@ def decision_id(request_id: str, index: int) -> str:
     return f"{name[:8]}-{name[8:12]}-5{name[13:16]}-{variant}{name[17:20]}-{name[20:32]}"
 
 
-def _timestamp(request: SignalRequest) -> datetime | None:
+def timestamp_of(request: SignalRequest) -> datetime | None:
     """When the last bar was, if the client said."""
     if not isinstance(request.history, Bars):
         return request.history.timestamp
@@ -165,7 +165,7 @@ class SignalService:
         for place, request in enumerate(requests):
             asked = self._asked(place, request)
             if isinstance(asked, Refused):
-                answers[place] = self._with_fallback(asked)
+                answers[place] = self.with_fallback(asked)
             else:
                 shares.setdefault(asked.variant, []).append(asked)
         made: list[tuple[_Asked, Decision]] = []
@@ -179,7 +179,7 @@ class SignalService:
                 self._keep([(decision, asked.row) for asked, decision in made])
         except SpoolUnavailable as error:
             for asked, _ in made:
-                answers[asked.place] = self._with_fallback(_refused(error, asked.request))
+                answers[asked.place] = self.with_fallback(_refused(error, asked.request))
         return cast("list[Decision | Refused]", answers)
 
     def _asked(self, place: int, request: SignalRequest | Refused) -> _Asked | Refused:
@@ -213,12 +213,12 @@ class SignalService:
 
     def _answer(self, identity: str, asked: _Asked, outcome: Outcome | Exception) -> Decision | Refused:
         if isinstance(outcome, Exception):
-            return self._with_fallback(_refused(outcome, asked.request))
+            return self.with_fallback(_refused(outcome, asked.request))
         bundle = self._lanes[asked.variant].pipeline.bundle
         return Decision(
             decision_id=identity,
             symbol=asked.request.symbol,
-            timestamp=_timestamp(asked.request),
+            timestamp=timestamp_of(asked.request),
             status=Status.OK if outcome.reason is None else Status.ABSTAIN,
             reason=outcome.reason,
             probability=outcome.probability,
@@ -232,7 +232,7 @@ class SignalService:
             window_crc=outcome.window_crc,
         )
 
-    def _with_fallback(self, refused: Refused) -> Refused:
+    def with_fallback(self, refused: Refused) -> Refused:
         """Add the action that needs no model: the time exit of a LONG position, else HOLD."""
         name = self._assignment.variant(refused.symbol) if refused.symbol else VariantName.PRODUCTION
         try:
@@ -254,6 +254,10 @@ class CurrentService:
     async def decide(self, request_id: str, requests: Sequence[SignalRequest | Refused]) -> list[Decision | Refused]:
         """See `SignalService.decide`."""
         return await self.now.decide(request_id, requests)
+
+    def with_fallback(self, refused: Refused) -> Refused:
+        """See `SignalService.with_fallback`."""
+        return self.now.with_fallback(refused)
 
     def readiness(self) -> dict[str, str | None]:
         """See `SignalService.readiness`."""

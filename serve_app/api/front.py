@@ -13,6 +13,7 @@ from serve_app.config import RouterConfig
 from serve_app.control import Control
 from serve_app.documentation import Examples
 from serve_app.errors import ServeAppError
+from serve_app.once import Once
 from serve_app.service import Refused
 from serve_app.types import Decision, SignalRequest
 
@@ -43,6 +44,8 @@ class Front:
     """SHA-256 of each key that may ask; empty when no key is needed."""
     past: Past | None = None
     """Decisions of the past; None when no journal keeps them."""
+    once: Once | None = None
+    """Answers requests under an idempotency key; None when there is no journal."""
     control: Control | None = None
     """Of the releases; None when no ledger keeps them."""
     control_key_hash: str | None = None

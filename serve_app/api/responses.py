@@ -15,6 +15,7 @@ from serve_app.service import DEFECT
 from serve_app.types import Action
 
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+_IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _NAME = REQUEST_ID.lower().encode()
 _JSON = "application/json"
 
@@ -33,6 +34,15 @@ def request_id_of(request: Request) -> str:
         return new_request_id()
     if not _REQUEST_ID.fullmatch(given):
         raise MalformedRequest(f"{REQUEST_ID} must be 1 to 128 visible ASCII characters")
+    return given
+
+
+def idempotency_key_of(request: Request) -> str | None:
+    """Return the caller's idempotency key, if any. Raises MalformedRequest for one that is no readable text."""
+    headers: Iterable[tuple[bytes, bytes]] = request.scope["headers"]
+    given = next((value.decode("latin-1") for name, value in headers if name == b"idempotency-key"), None)
+    if given is not None and not _IDEMPOTENCY_KEY.fullmatch(given):
+        raise MalformedRequest("Idempotency-Key must be 1 to 255 visible ASCII characters")
     return given
 
 

@@ -12,8 +12,9 @@ from starlette.requests import ClientDisconnect
 
 from serve_app.api.front import Front, bearer_of
 from serve_app.api.hot import Handler
-from serve_app.api.responses import error_id, on_bug, request_id_of, respond, respond_error
-from serve_app.errors import BodyTimeout, ServeAppError, Unauthorized
+from serve_app.api.responses import error_id, idempotency_key_of, on_bug, request_id_of, respond, respond_error
+from serve_app.errors import BodyTimeout, MalformedRequest, ServeAppError, Unauthorized
+from serve_app.once import identity_of
 from serve_app.schemas import (
     STREAM,
     Limits,
@@ -67,7 +68,7 @@ class Routes:
         media_type = request.headers.get("Content-Type", "").partition(";")[0].strip()
         read = self._read_arrow if media_type == STREAM else self._read_batch
         requests = read(await self._body(request))
-        answers = await self._decide(request_id, requests, started)
+        answers = await self._decide(request, request_id, requests, started)
         results = [
             error_document(a.error, request_id) if isinstance(a, Refused) else decision_document(a) for a in answers
         ]
@@ -112,7 +113,7 @@ class Routes:
         document: Callable[[Decision], dict[str, Any]],
     ) -> Response:
         started, request_id = self._clock(), request_id_of(request)
-        (answer,) = await self._decide(request_id, [read(await self._body(request))], started)
+        (answer,) = await self._decide(request, request_id, [read(await self._body(request))], started)
         if isinstance(answer, Refused):
             return respond_error(request_id, answer.error)
         return respond(document(answer))
@@ -163,9 +164,15 @@ class Routes:
         return respond_error(error_id(request), error)
 
     async def _decide(
-        self, request_id: str, requests: Sequence[SignalRequest | Refused], started: float
+        self, request: Request, request_id: str, requests: Sequence[SignalRequest | Refused], started: float
     ) -> list[Decision | Refused]:
-        answers = await self._front.service.decide(request_id, requests)
+        key = idempotency_key_of(request)
+        if key is None:
+            answers = await self._front.service.decide(request_id, requests)
+        elif self._front.once is not None:
+            answers = await self._front.once.decide(identity_of(bearer_of(request), key), requests)
+        else:
+            raise MalformedRequest("without a journal no Idempotency-Key is known again: set `journal`, or send none")
         latency_ms = 1e3 * (self._clock() - started)
         self._front.record([a.error if isinstance(a, Refused) else a for a in answers], latency_ms)
         return answers

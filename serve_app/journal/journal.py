@@ -38,13 +38,17 @@ class Journal:
 
     async def find(self, decision_id: str) -> Record:
         """Return what was kept of a decision. Raises UnknownDecision and JournalUnavailable."""
-        found = await asyncio.to_thread(self._decisions.find, decision_id)
-        if found is None:  # whoever asks at once meets it in the spool of some router: wait until that is shipped
+        found = await asyncio.to_thread(self.find_all, [decision_id])
+        if not found:  # whoever asks at once meets it in the spool of some router: wait until that is shipped
             await asyncio.sleep(2 * self._every_s)
-            found = await asyncio.to_thread(self._decisions.find, decision_id)
-        if found is None:
+            found = await asyncio.to_thread(self.find_all, [decision_id])
+        if not found:
             raise UnknownDecision(f"the journal has no decision {decision_id}: none was given under this id")
-        return found
+        return found[decision_id]
+
+    def find_all(self, decision_ids: Sequence[str]) -> dict[str, Record]:
+        """Return by its id each of these decisions that is in the database. Raises JournalUnavailable."""
+        return self._decisions.find_all(decision_ids)
 
     async def report(self, labels: Mapping[str, int]) -> dict[str, Report]:
         """Record what came of decisions, by their ids. Raises JournalUnavailable."""

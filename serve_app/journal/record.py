@@ -7,7 +7,7 @@ from typing import Any
 import msgpack
 import numpy as np
 
-from serve_app.types import Decision, Row, TimeArray
+from serve_app.types import Action, Decision, Reason, Row, Status, TimeArray, VariantName
 
 Record = dict[str, Any]
 """Values by the columns of the table `decisions`."""
@@ -41,6 +41,20 @@ def unpack(packed: bytes) -> Record:
     """Return the record again."""
     record: Record = msgpack.unpackb(packed, timestamp=3)
     return record
+
+
+def decision_of(record: Record) -> Decision:
+    """Return the decision of a record."""
+    kept = {name: value for name, value in record.items() if name not in ("at", "inputs")}
+    return Decision(
+        **kept
+        | {
+            "status": Status(record["status"]),
+            "reason": record["reason"] and Reason(record["reason"]),
+            "action": Action(record["action"]),
+            "variant": VariantName(record["variant"]),
+        }
+    )
 
 
 def pack_row(row: Row) -> bytes:

@@ -119,10 +119,10 @@ class Decisions:
         with answering(), self._engine.begin() as connection:
             connection.execute(insert_if_absent(self._engine, decisions), [unpack(record) for record in records])
 
-    def find(self, decision_id: str) -> Record | None:
-        """Return a decision, or None. Raises JournalUnavailable."""
+    def find_all(self, decision_ids: Sequence[str]) -> dict[str, Record]:
+        """Return by its id each of these decisions that is there. Raises JournalUnavailable."""
+        query = select(decisions).where(decisions.c.decision_id.in_(decision_ids))
         with answering(), self._engine.connect() as connection:
-            found = connection.execute(select(decisions).where(decisions.c.decision_id == decision_id)).mappings()
-            row = found.one_or_none()
+            found = connection.execute(query).mappings().all()
         # The names of columns are SQLAlchemy's own kind of text.
-        return None if row is None else {str(name): value for name, value in row.items()}
+        return {row["decision_id"]: {str(name): value for name, value in row.items()} for row in found}

@@ -1,0 +1,77 @@
+"""Requests under an idempotency key: whoever asks again, of whichever router, gets the first decision again.
+
+The ids of the decisions follow from the key, and the database keeps the first of an id: so it alone says which
+decision was the first, also between two routers that were asked at the same time.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from serve_app.errors import IdempotencyConflict
+from serve_app.journal import Record, decision_of
+from serve_app.service import CurrentService, Refused, decision_id, timestamp_of
+from serve_app.types import Decision, SignalRequest
+
+Answer = Decision | Refused
+
+
+class Kept(Protocol):
+    """What is needed of a journal."""
+
+    def ship(self) -> int:
+        """Move what was decided into the database."""
+
+    def find_all(self, decision_ids: Sequence[str]) -> Mapping[str, Record]:
+        """Return those decisions that are in the database."""
+
+
+def identity_of(client: str, key: str) -> str:
+    """Return what stands for the request id: another for each client, however the two divide the same text."""
+    return "idempotency-key:" + hashlib.sha256(f"{len(client)}:{client}{key}".encode()).hexdigest()
+
+
+class Once:
+    """Decides once for each key."""
+
+    def __init__(self, service: CurrentService, journal: Kept) -> None:
+        self._service = service
+        self._journal = journal
+
+    async def decide(self, identity: str, requests: Sequence[SignalRequest | Refused]) -> list[Answer]:
+        """Answer requests in their order; those that were answered before, as they were.
+
+        What was refused was not decided, and is tried again. A key that was used for another request is the refusal of
+        that request alone. Raises JournalUnavailable: the client may ask again, under the same key.
+        """
+        ids = [decision_id(identity, place) for place in range(len(requests))]
+        answers: Sequence[SignalRequest | Answer] = requests
+        first = await self._first(ids)
+        if any(one not in first and not isinstance(asked, Refused) for one, asked in zip(ids, requests, strict=True)):
+            answers = await self._service.decide(identity, requests)
+            first = await self._first(ids, self._journal.ship)
+        return [
+            self._again(first[one], asked) if one in first else self._refusal(answer)
+            for one, asked, answer in zip(ids, requests, answers, strict=True)
+        ]
+
+    async def _first(self, ids: Sequence[str], before: Callable[[], object] = lambda: None) -> Mapping[str, Record]:
+        def look() -> Mapping[str, Record]:
+            before()
+            return self._journal.find_all(ids)
+
+        return await asyncio.to_thread(look)
+
+    def _again(self, record: Record, asked: SignalRequest | Refused) -> Answer:
+        if isinstance(asked, Refused):
+            return self._service.with_fallback(asked)
+        if (record["symbol"], record["timestamp"]) == (asked.symbol, timestamp_of(asked)):
+            return decision_of(record)
+        known = f"{record['symbol']} at {record['timestamp']}"
+        error = IdempotencyConflict(f"this Idempotency-Key was used for {known}; use a new one for each request")
+        return self._service.with_fallback(Refused(error, asked.symbol, asked.position))
+
+    def _refusal(self, answer: SignalRequest | Answer) -> Refused:
+        assert isinstance(answer, Refused)  # noqa: S101  a decision that was kept is in the database by now
+        return self._service.with_fallback(answer)

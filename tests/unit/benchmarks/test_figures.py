@@ -1,0 +1,22 @@
+"""The README shows the figures of the run that is kept, and no others."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).parents[3]
+RESULTS = ROOT / "benchmarks/results"
+
+
+def test_the_readme_holds_the_tables_of_the_kept_run() -> None:
+    section = (ROOT / "README.md").read_text().split("## Compare with other servers")[1].split("\n## ")[0]
+    kept = (RESULTS / "bench.md").read_text()
+    rows = [line for line in kept.splitlines() if line.startswith("|")]
+    assert len(rows) > 20
+    assert [line for line in section.splitlines() if line.startswith("|")] == rows
+    machine = kept.splitlines()[0]
+    assert machine in section
+
+
+def test_its_pictures_are_there() -> None:
+    for name in ("bench.png", "load_test.png"):
+        assert f"benchmarks/results/{name}" in (ROOT / "README.md").read_text()
+        assert (RESULTS / name).stat().st_size > 10_000

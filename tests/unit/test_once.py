@@ -1,0 +1,141 @@
+"""Requests under an idempotency key, asked of two routers that share a database."""
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from serve_app.api import Front, create_api
+from serve_app.config import JournalConfig, RouterConfig
+from serve_app.documentation import Examples, bars_as_columns
+from serve_app.journal import Journal
+from serve_app.journal.schema import metadata
+from serve_app.once import Once, identity_of
+from serve_app.pipeline import Pipeline
+from serve_app.router import Assignment
+from serve_app.service import CurrentService, Lane, Refused, SignalService
+from serve_app.types import Bars, Decision, Position, PositionStatus, SignalRequest, VariantName
+from tests.factories import window
+
+
+class Router:
+    """A service of its own epoch, with a spool of its own."""
+
+    def __init__(self, pipeline: Pipeline, folder: Path, epoch: int) -> None:
+        self.journal = Journal(JournalConfig(url=f"sqlite:///{folder}/journal.db", spool=str(folder / "spool")))
+        lanes = {VariantName.PRODUCTION: Lane(pipeline, pipeline.run)}
+        self.service = CurrentService(SignalService(lanes, Assignment(), epoch, self.journal.keep))
+        assert asyncio.run(self.service.prove())
+        self.once = Once(self.service, self.journal)
+
+    def decide(self, identity: str, *requests: SignalRequest | Refused) -> list[Any]:
+        return asyncio.run(self.once.decide(identity, requests))
+
+
+@pytest.fixture
+def routers(pipeline: Pipeline, tmp_path: Path) -> Iterator[list[Router]]:
+    both = [Router(pipeline, tmp_path, epoch) for epoch in (1, 2)]
+    yield both
+    for router in both:
+        router.journal.close()
+
+
+@pytest.fixture
+def asked(bars: dict[str, Bars]) -> SignalRequest:
+    return SignalRequest("IBM", window(bars["IBM"]))
+
+
+def test_any_router_gives_the_first_decision_again(routers: list[Router], asked: SignalRequest) -> None:
+    first, second = routers
+    (answer,) = first.decide("key", asked)
+    assert answer.epoch == 1
+    assert second.decide("key", asked) == [answer]
+    assert second.decide("another key", asked)[0].epoch == 2
+
+
+def test_of_two_that_are_asked_at_once_both_say_the_same(routers: list[Router], asked: SignalRequest) -> None:
+    async def both() -> list[list[Any]]:
+        return await asyncio.gather(*(router.once.decide("key", [asked]) for router in routers))
+
+    (one,), (other,) = asyncio.run(both())
+    assert one == other
+
+
+def test_in_a_batch_what_was_refused_is_tried_again_and_the_rest_is_what_it_was(
+    routers: list[Router], asked: SignalRequest
+) -> None:
+    first, second = routers
+    requests = [asked, replace(asked, symbol="NONE"), asked]
+    before, after = first.decide("key", *requests), second.decide("key", *requests)
+    assert [isinstance(answer, Decision) for answer in before] == [True, False, True]
+    assert (after[0], after[2]) == (before[0], before[2])
+    assert after[1].error.code == "unknown_symbol"
+
+
+def test_a_key_that_was_used_for_another_request_is_refused(routers: list[Router], asked: SignalRequest) -> None:
+    first, _ = routers
+    first.decide("key", asked)
+    long = Position(PositionStatus.LONG, time_in_position_bars=1000)
+    (refused,) = first.decide("key", replace(asked, symbol="AAPL", position=long))
+    assert refused.error.code == "idempotency_conflict"
+    assert refused.error.detail["fallback_action"] == "SELL"
+
+
+def test_while_the_database_is_away_nobody_can_know_and_afterwards_the_key_is_as_good(
+    routers: list[Router], asked: SignalRequest
+) -> None:
+    first, second = routers
+    (tables, engine) = (metadata.tables["decisions"], first.journal.engine)
+    tables.drop(engine)
+    with pytest.raises(Exception, match="does not answer"):
+        first.decide("key", asked)
+    tables.create(engine)
+    assert first.decide("key", asked)[0].epoch == second.decide("key", asked)[0].epoch == 1
+
+
+def test_clients_do_not_share_keys() -> None:
+    assert len({identity_of(*pair) for pair in (("a", "bc"), ("ab", "c"), ("", "abc"), ("a", "b"))}) == 4
+
+
+def client_of(router: Router, once: Once | None) -> TestClient:
+    async def monitor() -> dict[str, Any]:
+        return {}
+
+    front = Front(
+        service=router.service,
+        config=RouterConfig(),
+        feature_list=(),
+        examples=Examples({}, {}, {}),
+        record=lambda *_: None,
+        monitor=monitor,
+        once=once,
+    )
+    return TestClient(create_api(front))
+
+
+@pytest.mark.parametrize("path", ["/v1/signals", "/v1/signals:batch"])
+def test_over_http_the_answer_is_the_same_to_the_byte(routers: list[Router], asked: SignalRequest, path: str) -> None:
+    one = {"symbol": "IBM", "bars": bars_as_columns(asked.history)}  # type: ignore[arg-type]
+    body, key = one if path == "/v1/signals" else {"requests": [one, one]}, {"Idempotency-Key": "a-1"}
+    answers = []
+    for router in routers:
+        with client_of(router, router.once) as client:
+            answers += [client.post(path, json=body, headers=key) for _ in range(2)]
+            assert client.post(path, json=body).content != answers[0].content
+    assert {answer.status_code for answer in answers} == {200}
+    assert len({answer.content for answer in answers}) == 1
+
+
+def test_a_key_that_cannot_be_is_told(routers: list[Router], asked: SignalRequest) -> None:
+    body = {"symbol": "IBM", "bars": bars_as_columns(asked.history)}  # type: ignore[arg-type]
+    with client_of(routers[0], routers[0].once) as client:
+        response = client.post("/v1/signals", json=body, headers={"Idempotency-Key": "two words"})
+        assert (response.status_code, response.json()["code"]) == (400, "malformed")
+    with client_of(routers[0], None) as client:
+        response = client.post("/v1/signals", json=body, headers={"Idempotency-Key": "a"})
+        assert response.status_code == 400
+        assert "without a journal" in response.json()["error"]
