@@ -1,7 +1,8 @@
 """What a router keeps, in either database."""
 
 import asyncio
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
@@ -101,4 +102,16 @@ def test_while_the_database_is_away_decisions_wait_and_are_shipped_when_it_is_ba
         shipping.cancel()
 
     asyncio.run(asyncio.wait_for(watched(), 30))
+    journal.close()
+
+
+def test_times_of_any_zone_are_kept_as_instants(config: JournalConfig) -> None:
+    east = NOW.astimezone(timezone(timedelta(hours=5)))
+    journal = Journal(config, lambda: east)
+    journal.keep([(replace(DECIDED, timestamp=east), ROW)])
+    journal.ship()
+    found = asyncio.run(journal.find("d-1"))
+    assert (found["at"], found["timestamp"]) == (NOW, NOW)
+    with journal.engine.connect() as connection:
+        assert connection.scalar(select(func.count()).where(decisions.c.at == east)) == 1
     journal.close()
