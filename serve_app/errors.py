@@ -39,9 +39,9 @@
   + JournalUnavailable             503 journal_unavailable (Retry-After)
   + SpoolUnavailable               503 spool_unavailable (Retry-After): a decision could not be kept, so it is not given
   + UnknownDecision                404 unknown_decision
+  + BundleNotLoaded                409 bundle_not_loaded: a decision of a bundle that this graph does not serve
   + OutcomeConflict                409 outcome_conflict: another outcome of this decision was reported before
   + IdempotencyConflict            409 idempotency_conflict: the key was used for another request
-  + BundleNotLoaded                409 bundle_not_loaded: a decision of a bundle that this graph does not serve
 
 Errors cross process boundaries: the message is in `args` and the rest in `__dict__`, so they survive pickling.
 """

@@ -59,7 +59,7 @@ def outcome_router(report: Reporting) -> APIRouter:
 
 
 def _labels(outcomes: Sequence[OutcomeBody]) -> dict[str, int]:
-    labels = {one.decision_id: one.label for one in outcomes}
+    labels: dict[str, int] = {one.decision_id: one.label for one in outcomes}
     if len(labels) < len({(one.decision_id, one.label) for one in outcomes}):
         raise MalformedRequest("one decision has two outcomes in this call; nothing was recorded")
     return labels

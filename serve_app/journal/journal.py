@@ -39,8 +39,8 @@ class Journal:
     async def find(self, decision_id: str) -> Record:
         """Return what was kept of a decision. Raises UnknownDecision and JournalUnavailable."""
         found = await asyncio.to_thread(self.find_all, [decision_id])
-        if not found:  # whoever asks at once meets it in the spool of some router: wait until that is shipped
-            await asyncio.sleep(2 * self._every_s)
+        if not found:
+            await self._until_shipped()
             found = await asyncio.to_thread(self.find_all, [decision_id])
         if not found:
             raise UnknownDecision(f"the journal has no decision {decision_id}: none was given under this id")
@@ -53,11 +53,16 @@ class Journal:
     async def report(self, labels: Mapping[str, int]) -> dict[str, Report]:
         """Record what came of decisions, by their ids. Raises JournalUnavailable."""
         said = await self._report(labels)
-        if Report.UNKNOWN in said.values():  # see `find`
-            await asyncio.sleep(2 * self._every_s)
+        if Report.UNKNOWN in said.values():
+            await self._until_shipped()
             late = {i: label for i, label in labels.items() if said[i] is Report.UNKNOWN}
             said |= await self._report(late)
         return said
+
+    async def _until_shipped(self) -> None:
+        """Whoever asks at once meets a decision in a spool: ship what is here, and let other routers ship theirs."""
+        await asyncio.to_thread(self.ship)
+        await asyncio.sleep(2 * self._every_s)
 
     async def _report(self, labels: Mapping[str, int]) -> dict[str, Report]:
         return await asyncio.to_thread(self._outcomes.report, labels, self._clock())

@@ -56,8 +56,8 @@ def export(engine: Engine, path: Path, since: datetime | None = None, until: dat
 
 
 def _query(since: datetime | None, until: datetime | None) -> Select[Any]:
-    own = [decisions, outcomes.c.label, outcomes.c.at.label("label_at")]
-    query = select(*own).outerjoin(outcomes, outcomes.c.decision_id == decisions.c.decision_id)
+    query: Select[Any] = select(decisions, outcomes.c.label, outcomes.c.at.label("label_at"))
+    query = query.outerjoin(outcomes, outcomes.c.decision_id == decisions.c.decision_id)
     if since is not None:
         query = query.where(decisions.c.at >= since)
     if until is not None:
@@ -68,7 +68,8 @@ def _query(since: datetime | None, until: datetime | None) -> Select[Any]:
 def _chunks(engine: Engine, query: Select[Any]) -> Iterator[Sequence[Mapping[str, Any]]]:
     with answering(), engine.connect() as connection:
         found = connection.execution_options(yield_per=_ROWS).execute(query).mappings()
-        yield from found.partitions(_ROWS)
+        for rows in found.partitions(_ROWS):
+            yield [dict(row) for row in rows]
 
 
 def _write(file: pq.ParquetWriter, rows: Sequence[Mapping[str, Any]]) -> int:

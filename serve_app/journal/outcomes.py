@@ -43,7 +43,7 @@ class Outcomes:
 
 def _found(connection: Connection, table: Table, column: Column[object], ids: Mapping[str, int]) -> dict[str, object]:
     query = select(table.c.decision_id, column).where(table.c.decision_id.in_(ids))
-    return dict(connection.execute(query).tuples().all())
+    return {row[0]: row[1] for row in connection.execute(query)}
 
 
 def _report(

@@ -117,8 +117,8 @@ def test_what_was_answered_is_in_the_journal_though_routers_are_killed(url: str,
 
 def routers(url: str) -> list[psutil.Process]:
     """Return the processes of the graph's routers."""
-    listening = (one for one in psutil.net_connections("tcp4") if one.status == psutil.CONN_LISTEN)
-    pids = {one.pid for one in listening if one.laddr.port == urlsplit(url).port}
+    listening = [one for one in psutil.net_connections("tcp4") if one.status == psutil.CONN_LISTEN]
+    pids = {one.pid for one in listening if one.laddr and one.laddr.port == urlsplit(url).port}
     (run_id,) = {psutil.Process(pid).environ()[processes.RUN_ID] for pid in pids}
     return [one for one in processes.of(run_id) if "ServeReplica:signals:router" in title(one)]
 

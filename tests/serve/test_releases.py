@@ -144,8 +144,8 @@ def kept(graph: Graph) -> dict[str, int]:
     """Return the epoch of every decision in the journal."""
     assert graph.config.journal is not None
     with connect(graph.config.journal.url).connect() as connection:
-        found = connection.execute(select(decisions.c.decision_id, decisions.c.epoch)).tuples()
-        return dict(found.all())
+        found = connection.execute(select(decisions.c.decision_id, decisions.c.epoch))
+        return {row[0]: row[1] for row in found}
 
 
 def everywhere(client: httpx2.Client, url: str, path: str, body: dict[str, Any], epoch: int) -> bool:

@@ -99,6 +99,7 @@ def test_a_decision_names_everything_that_it_rests_on(
         epoch=1,
         batch_size=1,
         timings_ms=decision.timings_ms,
+        window_crc=outcome.window_crc,
     )
     assert set(decision.timings_ms) == {"preprocess", "model", "strategy"}
 
