@@ -70,16 +70,17 @@ class RouterDeployment:
             assignment=config.router.assignment,
         )
         self._journal = Journal(config.journal) if config.journal else None
-        self._follower = self._following(self._journal, seed) if self._journal else None
+        self._follower = (
+            Follower(
+                ledger_of(self._journal, self._lanes), self._lanes, seed, self._journal.follow_s, self._journal.keep
+            )
+            if self._journal
+            else None
+        )
         self._service = self._follower.current if self._follower else service_of(self._lanes, seed)
         self._reporter = Reporter(context.app_name, config.monitor)
         self._tasks: list[asyncio.Task[None]] = []
         _spare_the_collector()
-
-    def _following(self, journal: Journal, seed: Release) -> Follower:
-        assert self._config.journal is not None  # noqa: S101  it is what the journal was made from
-        every_s = self._config.journal.follow_ms / 1e3
-        return Follower(ledger_of(journal, self._lanes), self._lanes, seed, every_s, journal.keep)
 
     def _past(self) -> Past | None:
         if self._journal is None or self._follower is None:
@@ -132,7 +133,7 @@ class RouterDeployment:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._journal:
-            await asyncio.to_thread(self._journal.close)
+            await self._journal.close()
 
     def check_health(self) -> None:
         """Fail when background work has died; Ray Serve then replaces the replica. Asks no other deployment."""

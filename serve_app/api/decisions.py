@@ -8,9 +8,9 @@ from fastapi import APIRouter, Response
 
 from serve_app.api.outcomes import Reporting
 from serve_app.api.responses import respond
-from serve_app.journal import Record, unpack_row
+from serve_app.journal import Record, decision_of, unpack_row
 from serve_app.replay import Find, Replay
-from serve_app.schemas import KeptDecisionBody, ReplayBody
+from serve_app.schemas import KeptDecisionBody, ReplayBody, decision_document
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +27,8 @@ def kept_document(record: Record) -> dict[str, Any]:
     row = unpack_row(record["inputs"])
     values = {"bars": row.bars, "features": row.features}
     return {
-        **{name: value for name, value in record.items() if name not in ("inputs", "probability", "action")},
-        "prediction_probability": record["probability"],
-        "recommended_action": record["action"],
+        **decision_document(decision_of(record)),
+        **{name: record[name] for name in ("at", "batch_size", "window_crc")},
         "inputs": {
             "asset_id": row.asset_id,
             "is_long": row.is_long,

@@ -5,21 +5,18 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request, Response
-from pydantic import BaseModel
 
+from serve_app.api.body import described, read
 from serve_app.api.front import bearer_of
 from serve_app.api.responses import respond
 from serve_app.control import Change, Control
-from serve_app.documentation import request_body
 from serve_app.errors import ControlOff, MalformedRequest, Unauthorized
 from serve_app.router.releases import Step, promoted, rethought, split
-from serve_app.schemas import Limits, parse_json, structure
 from serve_app.schemas.releases import ChangeBody, PreviewBody, SplitChangeBody, ThresholdsBody
 
 CONTROL_KEY = "SIGNALGRAPH_CONTROL_KEY"
 """Environment variable: the key that may change releases; unset, nobody may."""
 RELEASE_BODIES = (ChangeBody, PreviewBody, SplitChangeBody, ThresholdsBody)
-_LIMITS = Limits(max_body_bytes=1 << 20, max_bars=0, max_batch_requests=0)
 
 
 def split_of(body: Any) -> Change:
@@ -54,12 +51,12 @@ class ReleaseRoutes:
 
     async def preview(self, request: Request) -> Response:
         """Show which symbols a split would move."""
-        body = structure(PreviewBody, parse_json(await request.body(), _LIMITS))
+        body = await read(request, PreviewBody)
         return respond({"moves": await self._control.preview(split_of(body), body.symbols)})
 
     async def rollback(self, request: Request) -> Response:
         """End what the candidate answers; when it answers nobody, undo the last promotion."""
-        body = structure(ChangeBody, parse_json(await request.body(), _LIMITS))
+        body = await read(request, ChangeBody)
         return respond(await self._control.rollback(body.who, body.why))
 
     def changes(
@@ -68,7 +65,7 @@ class ReleaseRoutes:
         """Return the handler of one kind of change."""
 
         async def endpoint(request: Request) -> Response:
-            body = structure(model, parse_json(await request.body(), _LIMITS))
+            body = await read(request, model)
             return respond(await self._control.change(step, change(body), body.who, body.why))
 
         endpoint.__name__ = str(step)
@@ -82,7 +79,7 @@ def release_router(
     router = APIRouter(prefix="/v1/releases", tags=["releases"], responses=responses)
     router.get("", dependencies=known)(routes.show)
     router.get("/assignment", dependencies=known)(routes.assignment)
-    router.post(":preview", dependencies=known, openapi_extra=_body(PreviewBody, {"candidate_share": 0.5}))(
+    router.post(":preview", dependencies=known, openapi_extra=described(PreviewBody, {"candidate_share": 0.5}))(
         routes.preview
     )
     for name, endpoint, model, example in (
@@ -96,10 +93,6 @@ def release_router(
         ("promote", routes.changes(Step.PROMOTE, ChangeBody, lambda _: promoted), ChangeBody, {}),
         ("rollback", routes.rollback, ChangeBody, {}),
     ):
-        described = _body(model, {**example, "who": "ada", "why": "evidence of 3,000 bars"})
-        router.post(f":{name}", dependencies=[Depends(routes.authorize)], openapi_extra=described)(endpoint)
+        text = described(model, {**example, "who": "ada", "why": "evidence of 3,000 bars"})
+        router.post(f":{name}", dependencies=[Depends(routes.authorize)], openapi_extra=text)(endpoint)
     return router
-
-
-def _body(model: type[BaseModel], example: dict[str, Any]) -> dict[str, Any]:
-    return request_body(model, {"example": example})

@@ -25,11 +25,15 @@ def new_request_id() -> str:
     return secrets.token_hex(16)
 
 
-def request_id_of(request: Request) -> str:
-    """Return the caller's request id, or a new one. Raises MalformedRequest for one that cannot be echoed."""
+def _header(request: Request, name: bytes) -> str | None:
     # What `request.headers` would find, which makes an object of them all first.
     headers: Iterable[tuple[bytes, bytes]] = request.scope["headers"]
-    given = next((value.decode("latin-1") for name, value in headers if name == _NAME), None)
+    return next((value.decode("latin-1") for given, value in headers if given == name), None)
+
+
+def request_id_of(request: Request) -> str:
+    """Return the caller's request id, or a new one. Raises MalformedRequest for one that cannot be echoed."""
+    given = _header(request, _NAME)
     if given is None:
         return new_request_id()
     if not _REQUEST_ID.fullmatch(given):
@@ -39,8 +43,7 @@ def request_id_of(request: Request) -> str:
 
 def idempotency_key_of(request: Request) -> str | None:
     """Return the caller's idempotency key, if any. Raises MalformedRequest for one that is no readable text."""
-    headers: Iterable[tuple[bytes, bytes]] = request.scope["headers"]
-    given = next((value.decode("latin-1") for name, value in headers if name == b"idempotency-key"), None)
+    given = _header(request, b"idempotency-key")
     if given is not None and not _IDEMPOTENCY_KEY.fullmatch(given):
         raise MalformedRequest("Idempotency-Key must be 1 to 255 visible ASCII characters")
     return given

@@ -24,6 +24,7 @@ class Journal:
     def __init__(self, config: JournalConfig, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         """Raises JournalUnavailable and SpoolUnavailable: a router that can keep nothing does not start."""
         self.engine = connect(config.url)
+        self.follow_s = config.follow_ms / 1e3
         self._decisions = Decisions(self.engine)
         self._outcomes = Outcomes(self.engine)
         self._spool = Spool(Path(config.spool))
@@ -88,12 +89,12 @@ class Journal:
                     log.warning("the database answers again: decisions are shipped")
                 away = False
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Ship what is left, if the database answers; otherwise another router adopts it. To be called once."""
         try:
-            self.ship()
+            await asyncio.to_thread(self.ship)
         except JournalUnavailable as error:
             log.warning("decisions stay in the spool for another router: %s", error)
-        with self._shipping:
+        with self._shipping:  # here, where `keep` is called: a file that is closed meanwhile could be another's by then
             self._spool.close()
         self.engine.dispose()

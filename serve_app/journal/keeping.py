@@ -7,32 +7,38 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from sqlalchemy import Engine, Select, delete, func, select
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Double,
+    Engine,
+    Integer,
+    LargeBinary,
+    Select,
+    Text,
+    delete,
+    func,
+    select,
+)
 
-from serve_app.journal.schema import decisions, outcomes
+from serve_app.journal.schema import Instant, decisions, outcomes
 from serve_app.journal.store import answering
 
 _ROWS = 5_000
 """Rows that are in memory at once; a row of hourly bars has some 10 kB."""
 _INSTANT = pa.timestamp("us", "UTC")
+_ARROW: Mapping[type[Any], pa.DataType] = {
+    Text: pa.string(),
+    Instant: _INSTANT,
+    Double: pa.float64(),
+    Integer: pa.int64(),
+    BigInteger: pa.int64(),
+    JSON: pa.map_(pa.string(), pa.float64()),
+    LargeBinary: pa.binary(),
+}
 SCHEMA = pa.schema(
     [
-        ("decision_id", pa.string()),
-        ("at", _INSTANT),
-        ("symbol", pa.string()),
-        ("timestamp", _INSTANT),
-        ("status", pa.string()),
-        ("reason", pa.string()),
-        ("probability", pa.float64()),
-        ("action", pa.string()),
-        ("variant", pa.string()),
-        ("model_version", pa.string()),
-        ("bundle_digest", pa.string()),
-        ("epoch", pa.int64()),
-        ("batch_size", pa.int64()),
-        ("timings_ms", pa.map_(pa.string(), pa.float64())),
-        ("window_crc", pa.int64()),
-        ("inputs", pa.binary()),
+        *((column.name, _ARROW[type(column.type)]) for column in decisions.columns),
         ("label", pa.int64()),
         ("label_at", _INSTANT),
     ]

@@ -1,6 +1,7 @@
 """A decision as it is kept: what was answered, and from what it can be computed again."""
 
 from collections.abc import Mapping
+from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
@@ -10,29 +11,15 @@ import numpy as np
 from serve_app.types import Action, Decision, Reason, Row, Status, TimeArray, VariantName
 
 Record = dict[str, Any]
-"""Values by the columns of the table `decisions`."""
+"""Values by the columns of the table `decisions`: the fields of a Decision, when it was made, and its inputs."""
+
+_DECISION = tuple(field.name for field in fields(Decision))
 
 
 def pack(decision: Decision, row: Row, at: datetime) -> bytes:
     """Return the record of a decision that was made `at` a time, UTC."""
-    record = {
-        "decision_id": decision.decision_id,
-        "at": at,
-        "symbol": decision.symbol,
-        "timestamp": decision.timestamp,
-        "status": str(decision.status),
-        "reason": decision.reason and str(decision.reason),
-        "probability": decision.probability,
-        "action": str(decision.action),
-        "variant": str(decision.variant),
-        "model_version": decision.model_version,
-        "bundle_digest": decision.bundle_digest,
-        "epoch": decision.epoch,
-        "batch_size": decision.batch_size,
-        "timings_ms": dict(decision.timings_ms),
-        "window_crc": decision.window_crc,
-        "inputs": pack_row(row),
-    }
+    record = {name: getattr(decision, name) for name in _DECISION}
+    record |= {"timings_ms": dict(decision.timings_ms), "at": at, "inputs": pack_row(row)}
     packed: bytes = msgpack.packb(record, datetime=True)
     return packed
 
@@ -45,9 +32,8 @@ def unpack(packed: bytes) -> Record:
 
 def decision_of(record: Record) -> Decision:
     """Return the decision of a record."""
-    kept = {name: value for name, value in record.items() if name not in ("at", "inputs")}
     return Decision(
-        **kept
+        **{name: record[name] for name in _DECISION}
         | {
             "status": Status(record["status"]),
             "reason": record["reason"] and Reason(record["reason"]),

@@ -36,20 +36,18 @@ def framed(content: bytes) -> bytes:
 
 
 class Damaged(Exception):
-    """A frame is not what was written."""
+    """What follows is no whole record. In a file of our own this is a broken disk."""
 
 
 def contents(data: bytes) -> Iterator[tuple[bytes, int]]:
-    """Yield each whole content, and where its frame ends. Raises Damaged at one that is not as it was written."""
+    """Yield each content, and where its frame ends, up to the first that is not whole, or not as it was written."""
     start = 0
     while len(data) - start >= _HEAD.size:
         length, checksum = _HEAD.unpack_from(data, start)
         end = start + _HEAD.size + length
-        if end > len(data):
-            return
         content = data[start + _HEAD.size : end]
-        if zlib.crc32(content) != checksum:
-            raise Damaged(f"at byte {start}")
+        if end > len(data) or zlib.crc32(content) != checksum:
+            return
         yield content, end
         start = end
 
@@ -63,9 +61,10 @@ class _Segment:
     written: int = 0
     shipped: int = 0
 
-    def close(self, *, remove: bool) -> None:
-        if remove:
-            self.path.unlink(missing_ok=True)
+    def close(self) -> None:
+        """Let go of the file; what was not shipped stays in it."""
+        if self.shipped == self.written:
+            self.path.unlink()
         os.close(self.file)
 
 
@@ -102,7 +101,7 @@ class Spool:
         shipped = 0
         while self._full:
             shipped += _ship(self._full[0], keep)
-            self._full.pop(0).close(remove=True)
+            self._full.pop(0).close()
         current = self._current
         shipped += _ship(current, keep)
         return shipped + sum(self._adopt(path, keep) for path in sorted(self._folder.glob(f"*{SUFFIX}")))
@@ -110,7 +109,7 @@ class Spool:
     def close(self) -> None:
         """Let go of the files; what was not shipped is for whoever adopts it. Afterwards it takes nothing."""
         for segment in (*self._full, self._current):
-            segment.close(remove=segment.shipped == segment.written)
+            segment.close()
         self._full.clear()
         self._closed = True
 
@@ -142,17 +141,20 @@ class Spool:
             return 0
         try:
             shipped = _ship(orphan, keep)
-        except Damaged as error:
-            log.exception("%s is kept as %s: it is not as it was written, %s", path, DAMAGED, error)  # noqa: TRY401
-            path.rename(path.with_suffix(DAMAGED))
-            os.close(orphan.file)
+            path.unlink()
+        except Damaged:
+            _set_aside(orphan)
             return 0
-        except BaseException:
+        finally:
             os.close(orphan.file)
-            raise
-        # What is left is a write that its router did not survive, so that nobody was answered.
-        orphan.close(remove=True)
         return shipped
+
+
+def _set_aside(orphan: _Segment) -> None:
+    """Keep what nobody can ship: a write that its router did not survive (nobody was answered), or a broken disk."""
+    left = orphan.written - orphan.shipped
+    log.error("the last %d bytes of %s are no whole records; it is kept, ending in %s", left, orphan.path, DAMAGED)
+    orphan.path.rename(orphan.path.with_suffix(DAMAGED))
 
 
 def _append(segment: _Segment, data: bytes) -> None:
@@ -177,7 +179,7 @@ def _locked(path: Path) -> _Segment | None:
 
 
 def _ship(segment: _Segment, keep: Keep) -> int:
-    """Hand over the whole frames of a file that are not yet shipped. Raises Damaged, after those before it."""
+    """Hand over the frames of a file that are not yet shipped. Raises Damaged, after those before it."""
     shipped = 0
     while found := _batch(segment):
         keep([content for content, _ in found])
@@ -190,15 +192,11 @@ def _batch(segment: _Segment) -> list[tuple[bytes, int]]:
     left = segment.written - segment.shipped
     size = min(left, _READ)
     while True:
-        data = os.pread(segment.file, size, segment.shipped)
-        found: list[tuple[bytes, int]] = []
-        try:
-            found.extend(contents(data))
-        except Damaged:
-            if not found:
-                raise
-        if found or size >= left:
+        found = list(contents(os.pread(segment.file, size, segment.shipped)))
+        if found or not left:
             return found
+        if size == left:
+            raise Damaged(f"{segment.path} at byte {segment.shipped}")
         size = min(left, 2 * size)  # one record is larger than what was read
 
 

@@ -16,6 +16,8 @@ from serve_app.journal.schema import decisions, metadata, releases
 
 _BUSY_S = 30
 """How long SQLite waits for another writer."""
+_ALONE = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "SELECT pg_advisory_xact_lock(7236521144)"}
+"""Lets one transaction at a time go on; the number is of our own."""
 
 
 def from_here(url: str) -> str:
@@ -36,6 +38,8 @@ def _parsed(url: str) -> URL:
         parsed.get_dialect()
     except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
         raise ConfigError(f"it cannot be used ({error}); {known}") from error
+    if parsed.get_backend_name() not in _ALONE:
+        raise ConfigError(f"{parsed.get_backend_name()} is none that the journal knows; {known}")
     if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
         raise ConfigError(f"a database in memory is gone with its process, and each router has another; {known}")
     return parsed
@@ -51,8 +55,10 @@ def connect(url: str) -> Engine:
     if parsed.get_backend_name() == "sqlite":
         Path(str(parsed.database)).parent.mkdir(parents=True, exist_ok=True)
         event.listen(engine, "connect", _prepare_sqlite)
-    with answering():
-        metadata.create_all(engine)
+    with answering(), engine.begin() as connection:
+        # Routers that start together take turns: IF NOT EXISTS alone does not keep two from making the same table.
+        connection.exec_driver_sql(_ALONE[engine.dialect.name])
+        metadata.create_all(connection)
     return engine
 
 

@@ -38,7 +38,7 @@ KEY = {"Authorization": "Bearer key"}
 def journal(tmp_path: Path) -> Iterator[Journal]:
     journal = Journal(JournalConfig(url=f"sqlite:///{tmp_path}/journal.db", spool=str(tmp_path / "spool")))
     yield journal
-    journal.close()
+    asyncio.run(journal.close())
 
 
 class Loaded:
@@ -96,8 +96,6 @@ def test_what_was_answered_is_shown_with_what_it_was_made_from(
     assert response.status_code == 200, response.text
     shown = response.json()
     KeptDecisionBody.model_validate(shown)
-    timings = shown.pop("timings_ms")
-    assert {stage: round(ms, 3) for stage, ms in timings.items()} == answer.pop("timings_ms")
     assert {name: shown[name] for name in answer} == answer
     inputs = shown["inputs"]
     assert np.array(inputs["bars"]).shape == (pipeline.bundle.config.bars_needed, len(pipeline.feature_set.columns))

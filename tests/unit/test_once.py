@@ -41,7 +41,7 @@ def routers(pipeline: Pipeline, tmp_path: Path) -> Iterator[list[Router]]:
     both = [Router(pipeline, tmp_path, epoch) for epoch in (1, 2)]
     yield both
     for router in both:
-        router.journal.close()
+        asyncio.run(router.journal.close())
 
 
 @pytest.fixture

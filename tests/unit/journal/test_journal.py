@@ -40,14 +40,14 @@ def test_what_is_kept_is_found(config: JournalConfig) -> None:
     assert asyncio.run(journal.find("d-2"))["timestamp"] is None
     with pytest.raises(UnknownDecision, match="no decision d-3"):
         asyncio.run(journal.find("d-3"))
-    journal.close()
+    asyncio.run(journal.close())
 
 
 def test_whoever_asks_at_once_waits_until_it_is_shipped(config: JournalConfig) -> None:
     journal = journal_of(config)
     journal.keep([(DECIDED, ROW)])
     assert asyncio.run(journal.find("d-1"))["symbol"] == "IBM"
-    journal.close()
+    asyncio.run(journal.close())
 
 
 def test_of_one_id_the_first_stays(config: JournalConfig) -> None:
@@ -58,18 +58,18 @@ def test_of_one_id_the_first_stays(config: JournalConfig) -> None:
     assert asyncio.run(second.find("d-1"))["at"] == NOW
     with first.engine.connect() as connection:
         assert connection.scalar(select(func.count()).select_from(decisions)) == 1
-    first.close()
-    second.close()
+    asyncio.run(first.close())
+    asyncio.run(second.close())
 
 
 def test_a_router_that_ends_leaves_nothing_behind(config: JournalConfig) -> None:
     journal = journal_of(config)
     journal.keep([(DECIDED, ROW)])
-    journal.close()
+    asyncio.run(journal.close())
     assert list(Path(config.spool).iterdir()) == []
     after = journal_of(config)
     assert asyncio.run(after.find("d-1"))["symbol"] == "IBM"
-    after.close()
+    asyncio.run(after.close())
     with pytest.raises(SpoolUnavailable):
         after.keep([(DECIDED, ROW)])
 
@@ -93,7 +93,7 @@ def test_while_the_database_is_away_decisions_wait_and_are_shipped_when_it_is_ba
         shipping.cancel()
 
     asyncio.run(asyncio.wait_for(watched(), 30))
-    journal.close()
+    asyncio.run(journal.close())
 
 
 def test_times_of_any_zone_are_kept_as_instants(config: JournalConfig) -> None:
@@ -105,4 +105,4 @@ def test_times_of_any_zone_are_kept_as_instants(config: JournalConfig) -> None:
     assert (found["at"], found["timestamp"]) == (NOW, NOW)
     with journal.engine.connect() as connection:
         assert connection.scalar(select(func.count()).where(decisions.c.at == east)) == 1
-    journal.close()
+    asyncio.run(journal.close())

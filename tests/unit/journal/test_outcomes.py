@@ -30,7 +30,7 @@ def journal(url: str, tmp_path: Path) -> Iterator[Journal]:
     journal.keep([(DECIDED, ROW), (ABSTAINED, ROW)])
     journal.ship()
     yield journal
-    journal.close()
+    asyncio.run(journal.close())
 
 
 def kept(journal: Journal) -> dict[str, tuple[int, datetime]]:

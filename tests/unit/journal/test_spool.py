@@ -12,9 +12,10 @@ import pytest
 
 from serve_app.errors import JournalUnavailable, SpoolUnavailable
 from serve_app.journal import spool as module
-from serve_app.journal.spool import DAMAGED, SUFFIX, Spool, framed
-from tests.e2e.conftest import ROOT
+from serve_app.journal.spool import DAMAGED, SUFFIX, Damaged, Spool, framed
 from tests.sizes import size
+
+ROOT = Path(__file__).parents[3]
 
 
 class Database:
@@ -122,6 +123,8 @@ def test_of_a_write_that_was_cut_short_the_whole_frames_are_shipped(
     spool.ship(database.keep)
     assert database.kept == [b"whole"]
     assert not orphan.exists()
+    # Whether a router died or a disk broke, nobody can tell: what is left is kept. Of the last cut nothing is left.
+    assert orphan.with_suffix(DAMAGED).exists() == (cut < len(framed(b"cut")))
 
 
 def test_a_damaged_file_is_kept_for_whoever_can_read_it(
@@ -135,7 +138,28 @@ def test_a_damaged_file_is_kept_for_whoever_can_read_it(
     spool.ship(database.keep)
     assert database.kept == [b"mine", b"first"]
     assert orphan.with_suffix(DAMAGED).read_bytes() == written
-    assert "not as it was written" in caplog.text
+    assert "no whole records" in caplog.text
+
+
+def test_a_length_that_a_broken_disk_changed_hides_nothing(spool: Spool, database: Database, tmp_path: Path) -> None:
+    orphan = tmp_path / "spool" / f"orphan{SUFFIX}"
+    written = bytearray(framed(b"first") + framed(b"second") + framed(b"third"))
+    written[16] = 0x7F  # of the second's length
+    orphan.write_bytes(written)
+    spool.ship(database.keep)
+    assert database.kept == [b"first"]
+    assert orphan.with_suffix(DAMAGED).read_bytes() == written
+
+
+def test_a_router_whose_own_file_breaks_says_so(spool: Spool, database: Database, tmp_path: Path) -> None:
+    spool.append([b"first", b"second"])
+    (mine,) = files(tmp_path / "spool")
+    with mine.open("r+b") as file:
+        file.seek(20)
+        file.write(b"?")
+    with pytest.raises(Damaged):
+        spool.ship(database.keep)
+    assert database.kept == [b"first"]
 
 
 def test_what_a_full_disk_cut_short_is_taken_back_and_refused(

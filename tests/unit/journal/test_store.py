@@ -1,6 +1,8 @@
 """The ledger's lines, in either database."""
 
 import threading
+from multiprocessing import Queue, get_context
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
@@ -63,7 +65,8 @@ def test_a_file_is_found_from_any_folder(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 
 @pytest.mark.parametrize(
-    "url", ["journal.db", "sqlite://", "sqlite:///:memory:", "nosuch://x", "postgresql+nosuch://x/y"]
+    "url",
+    ["journal.db", "sqlite://", "sqlite:///:memory:", "nosuch://x", "postgresql+nosuch://x/y", "mysql+pymysql://x/y"],
 )
 def test_a_url_that_is_none_is_told_what_one_is(url: str) -> None:
     with pytest.raises(ConfigError, match="give sqlite:///<file> or postgresql"):
@@ -80,3 +83,25 @@ def test_a_database_that_is_not_there_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a database, and longer than the hundred bytes of a header" * 3)
     with pytest.raises(JournalUnavailable, match="does not answer"):
         connect(f"sqlite:///{tmp_path / 'file'}")
+
+
+def connected(url: str, together: Barrier, outcomes: "Queue[str]") -> None:
+    together.wait()
+    try:
+        connect(url)
+    except Exception as error:  # noqa: BLE001  whatever it is, the test names it
+        outcomes.put(repr(error))
+    else:
+        outcomes.put("connected")
+
+
+def test_routers_that_start_together_on_an_empty_database_all_get_it(url: str) -> None:
+    metadata.drop_all(connect(url))
+    spawn = get_context("spawn")
+    together, outcomes = spawn.Barrier(4), spawn.Queue()
+    routers = [spawn.Process(target=connected, args=(url, together, outcomes)) for _ in range(4)]
+    for router in routers:
+        router.start()
+    assert [outcomes.get(timeout=60) for _ in routers] == ["connected"] * 4
+    for router in routers:
+        router.join()
