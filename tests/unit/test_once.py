@@ -49,6 +49,11 @@ def asked(bars: dict[str, Bars]) -> SignalRequest:
     return SignalRequest("IBM", window(bars["IBM"]))
 
 
+@pytest.fixture
+def body(bars: dict[str, Bars]) -> dict[str, Any]:
+    return {"symbol": "IBM", "bars": bars_as_columns(window(bars["IBM"]))}
+
+
 def test_any_router_gives_the_first_decision_again(routers: list[Router], asked: SignalRequest) -> None:
     first, second = routers
     (answer,) = first.decide("key", asked)
@@ -118,20 +123,18 @@ def client_of(router: Router, once: Once | None) -> TestClient:
 
 
 @pytest.mark.parametrize("path", ["/v1/signals", "/v1/signals:batch"])
-def test_over_http_the_answer_is_the_same_to_the_byte(routers: list[Router], asked: SignalRequest, path: str) -> None:
-    one = {"symbol": "IBM", "bars": bars_as_columns(asked.history)}  # type: ignore[arg-type]
-    body, key = one if path == "/v1/signals" else {"requests": [one, one]}, {"Idempotency-Key": "a-1"}
+def test_over_http_the_answer_is_the_same_to_the_byte(routers: list[Router], body: dict[str, Any], path: str) -> None:
+    asked, key = body if path == "/v1/signals" else {"requests": [body, body]}, {"Idempotency-Key": "a-1"}
     answers = []
     for router in routers:
         with client_of(router, router.once) as client:
-            answers += [client.post(path, json=body, headers=key) for _ in range(2)]
-            assert client.post(path, json=body).content != answers[0].content
+            answers += [client.post(path, json=asked, headers=key) for _ in range(2)]
+            assert client.post(path, json=asked).content != answers[0].content
     assert {answer.status_code for answer in answers} == {200}
     assert len({answer.content for answer in answers}) == 1
 
 
-def test_a_key_that_cannot_be_is_told(routers: list[Router], asked: SignalRequest) -> None:
-    body = {"symbol": "IBM", "bars": bars_as_columns(asked.history)}  # type: ignore[arg-type]
+def test_a_key_that_cannot_be_is_told(routers: list[Router], body: dict[str, Any]) -> None:
     with client_of(routers[0], routers[0].once) as client:
         response = client.post("/v1/signals", json=body, headers={"Idempotency-Key": "two words"})
         assert (response.status_code, response.json()["code"]) == (400, "malformed")
