@@ -58,6 +58,10 @@ def resident() -> dict[str, float]:
     return found
 
 
+def _pid(name: str) -> str:
+    return name.rpartition("[")[2]
+
+
 @contextmanager
 def watching(samples: list[Sample], every_s: float) -> Iterator[None]:
     """Add a sample every few seconds until the block ends."""
@@ -81,13 +85,15 @@ def growth(samples: Sequence[Sample]) -> list[Growth]:
     kept = samples[len(samples) // 5 :]
     if len(kept) < 2:
         return []
-    names = set.intersection(*(set(sample.resident) for sample in kept))
+    # By process id: a worker of Ray is titled after what it is doing at the moment.
+    sizes = [{_pid(name): mib for name, mib in sample.resident.items()} for sample in kept]
+    titles = {_pid(name): name for name in kept[0].resident}
     minutes = np.array([sample.t for sample in kept]) / 60
     found = []
-    for name in names:
-        values = np.array([sample.resident[name] for sample in kept])
+    for pid in set.intersection(*map(set, sizes)):
+        values = np.array([size[pid] for size in sizes])
         slope = float(np.polyfit(minutes - minutes[0], values, 1)[0])
-        found.append(Growth(name, float(values[0]), float(values[-1]), slope))
+        found.append(Growth(titles[pid], float(values[0]), float(values[-1]), slope))
     return sorted(found, key=lambda one: -one.slope_mib_per_min)
 
 

@@ -25,6 +25,12 @@ def test_a_process_that_came_or_went_has_no_slope() -> None:
     assert growth(samples[:1]) == []
 
 
+def test_a_process_that_changes_its_title_is_one_process() -> None:
+    titles = ("ray::Router [7]", "ray::Router.handle [7]")
+    samples = [Sample(float(i), {titles[i % 2]: 5.0}) for i in range(10)]
+    assert [one.process for one in growth(samples)] == ["ray::Router [7]"]
+
+
 def test_every_process_that_was_started_is_watched() -> None:
     samples: list[Sample] = []
     nested = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'input()'])"
