@@ -33,6 +33,17 @@ class BatchMetrics:
         self._outstanding.set(outstanding)
 
 
+class ShadowMetrics:
+    """What the shadow of one router could not score."""
+
+    def __init__(self) -> None:
+        self._dropped = Counter("signalgraph_shadow_dropped", "Requests that the other variant did not score.")
+
+    def dropped(self, n: int) -> None:
+        """Count some."""
+        self._dropped.inc(n)
+
+
 class HopMetrics:
     """What reaches one replica of a stage; Ray Serve itself tags it with deployment and application."""
 

@@ -11,6 +11,7 @@ from serve_app.journal import Journal, ReleaseLines
 from serve_app.replay import Replayer
 from serve_app.router.releases import Author, Entry, Ledger, Release
 from serve_app.service import CurrentService, Keep, SignalService
+from serve_app.shadow import Offer
 
 log = logging.getLogger(__name__)
 
@@ -28,20 +29,24 @@ def service_of(lanes: Lanes, release: Release) -> CurrentService:
 class Follower:
     """Keeps a router in the release that the ledger says, switching between two requests."""
 
-    def __init__(self, ledger: Ledger, lanes: Lanes, seed: Release, every_s: float, keep: Keep) -> None:
-        """Begin with the release in force; `seed` is it when the ledger is empty. `keep`: see SignalService.
+    def __init__(self, ledger: Ledger, lanes: Lanes, seed: Release, every_s: float, keep: Keep, offer: Offer) -> None:
+        """Begin with the release in force; `seed` is it when the ledger is empty. `keep`, `offer`: see SignalService.
 
         Raises ReleaseRefused when it names a bundle that this graph has not loaded, and JournalUnavailable.
         """
         self._ledger = ledger
         self._lanes = lanes
         self._every_s = every_s
+        self._offer = offer
         author = Author("configuration", "the first release of an empty ledger", datetime.now(UTC))
         entry = self._ledger.seed(seed, author)
-        service = SignalService(lanes.of(entry.release), entry.release.assigned(), entry.epoch, keep)
+        service = SignalService(lanes.of(entry.release), entry.release.assigned(), entry.epoch, keep, self._offered(entry))
         self.current = CurrentService(service)
         self._number = entry.number
         self._catching_up = asyncio.Lock()
+
+    def _offered(self, entry: Entry) -> Offer | None:
+        return self._offer if entry.release.shadow else None
 
     def control(self) -> Control:
         """Return what may be asked of the ledger over HTTP."""
@@ -75,7 +80,7 @@ class Follower:
 
     async def _switch(self, entry: Entry) -> None:
         lanes = self._lanes.of(entry.release)
-        after = self.current.now.followed_by(lanes, entry.release.assigned(), entry.epoch)
+        after = self.current.now.followed_by(lanes, entry.release.assigned(), entry.epoch, self._offered(entry))
         # Before it answers: what is loaded proves itself within milliseconds, and nothing abstains meanwhile.
         await after.prove()
         self.current.now = after

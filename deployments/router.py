@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 
 from deployments.bundles import BundleRef
 from deployments.lanes import Lanes
+from deployments.metrics import ShadowMetrics
 from deployments.monitor import Reporter
 from deployments.releases import Follower, ledger_of, service_of
 from deployments.stages import StageHandles
@@ -25,6 +26,7 @@ from serve_app.journal import Journal
 from serve_app.once import Once
 from serve_app.parity import golden_requests
 from serve_app.router.releases import Release
+from serve_app.shadow import Shadow
 from serve_app.types import VariantName
 
 PROVE_INTERVAL_S = 0.5
@@ -70,17 +72,16 @@ class RouterDeployment:
             assignment=config.router.assignment,
         )
         self._journal = Journal(config.journal) if config.journal else None
-        self._follower = (
-            Follower(
-                ledger_of(self._journal, self._lanes), self._lanes, seed, self._journal.follow_s, self._journal.keep
-            )
-            if self._journal
-            else None
-        )
+        self._shadow = Shadow(self._journal.keep_shadows, ShadowMetrics().dropped) if self._journal else None
+        self._follower = self._following(self._journal, self._shadow, seed) if self._journal and self._shadow else None
         self._service = self._follower.current if self._follower else service_of(self._lanes, seed)
         self._reporter = Reporter(context.app_name, config.monitor)
         self._tasks: list[asyncio.Task[None]] = []
         _spare_the_collector()
+
+    def _following(self, journal: Journal, shadow: Shadow, seed: Release) -> Follower:
+        ledger = ledger_of(journal, self._lanes)
+        return Follower(ledger, self._lanes, seed, journal.follow_s, journal.keep, shadow.offer)
 
     def _past(self) -> Past | None:
         if self._journal is None or self._follower is None:
@@ -125,6 +126,8 @@ class RouterDeployment:
         work = [self._prove(), self._reporter.push_forever()]
         if self._follower:
             work.append(self._follower.follow_forever())
+        if self._shadow:
+            work.append(self._shadow.score_forever())
         if self._journal:
             work.append(self._journal.ship_forever())
         self._tasks = [asyncio.create_task(one) for one in work]

@@ -14,6 +14,7 @@ from serve_app.errors import InvalidPosition, ServeAppError, SpoolUnavailable
 from serve_app.parity import check_golden
 from serve_app.pipeline import Pipeline
 from serve_app.router import FIRST_EPOCH, Assignment
+from serve_app.shadow import Answered, Offer
 from serve_app.types import (
     FLAT,
     Action,
@@ -26,6 +27,7 @@ from serve_app.types import (
     SignalRequest,
     Status,
     VariantName,
+    other_of,
 )
 
 DEFECT = "internal error; the service's log has the details"
@@ -106,10 +108,15 @@ class SignalService:
         assignment: Assignment,
         epoch: int = FIRST_EPOCH,
         keep: Keep = _forget,
+        offer: Offer | None = None,
     ) -> None:
-        """`keep` writes decisions down before they are answered; what it raises SpoolUnavailable for is refused."""
+        """`keep` writes decisions down before they are answered; what it raises SpoolUnavailable for is refused.
+
+        `offer` takes what the other variant shall score too.
+        """
         self._lanes = dict(lanes)
         self._keep = keep
+        self._offer = offer
         self._assignment = assignment
         self._epoch = epoch
         self._unproven = dict.fromkeys(self._lanes, NOT_YET)
@@ -119,10 +126,12 @@ class SignalService:
         """The epoch that it answers from."""
         return self._epoch
 
-    def followed_by(self, lanes: Mapping[VariantName, Lane], assignment: Assignment, epoch: int) -> "SignalService":
+    def followed_by(
+        self, lanes: Mapping[VariantName, Lane], assignment: Assignment, epoch: int, offer: Offer | None = None
+    ) -> "SignalService":
         """Return the service of another epoch, which believes the proofs of the bundles that this one has proven."""
         proven = {lane.pipeline.bundle.digest for name, lane in self._lanes.items() if name not in self._unproven}
-        after = SignalService(lanes, assignment, epoch, self._keep)
+        after = SignalService(lanes, assignment, epoch, self._keep, offer)
         after._unproven = {n: NOT_YET for n, lane in lanes.items() if lane.pipeline.bundle.digest not in proven}
         return after
 
@@ -180,7 +189,22 @@ class SignalService:
         except SpoolUnavailable as error:
             for asked, _ in made:
                 answers[asked.place] = self.with_fallback(_refused(error, asked.request))
+        else:
+            self._shadow(made)
         return cast("list[Decision | Refused]", answers)
+
+    def _shadow(self, made: Sequence[tuple[_Asked, Decision]]) -> None:
+        """Offer to the other variant what it could score."""
+        if self._offer is None:
+            return
+        able = {other_of(name): lane.pipeline for name, lane in self._lanes.items() if name not in self._unproven}
+        answered = [
+            Answered(decision, asked.request, other_of(asked.variant), able[asked.variant])
+            for asked, decision in made
+            if decision.status is Status.OK and asked.variant in able
+        ]
+        if answered:
+            self._offer(answered)
 
     def _asked(self, place: int, request: SignalRequest | Refused) -> _Asked | Refused:
         if isinstance(request, Refused):

@@ -45,6 +45,11 @@ class VariantName(StrEnum):
     CANDIDATE = "candidate"
 
 
+def other_of(name: VariantName) -> VariantName:
+    """Return the other variant."""
+    return VariantName.CANDIDATE if name is VariantName.PRODUCTION else VariantName.PRODUCTION
+
+
 class Status(StrEnum):
     """Whether a decision rests on a model."""
 

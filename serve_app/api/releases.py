@@ -11,12 +11,12 @@ from serve_app.api.front import bearer_of
 from serve_app.api.responses import respond
 from serve_app.control import Change, Control
 from serve_app.errors import ControlOff, MalformedRequest, Unauthorized
-from serve_app.router.releases import Step, promoted, rethought, split
-from serve_app.schemas.releases import ChangeBody, PreviewBody, SplitChangeBody, ThresholdsBody
+from serve_app.router.releases import Step, promoted, rethought, shadowed, split
+from serve_app.schemas.releases import ChangeBody, PreviewBody, ShadowBody, SplitChangeBody, ThresholdsBody
 
 CONTROL_KEY = "SIGNALGRAPH_CONTROL_KEY"
 """Environment variable: the key that may change releases; unset, nobody may."""
-RELEASE_BODIES = (ChangeBody, PreviewBody, SplitChangeBody, ThresholdsBody)
+RELEASE_BODIES = (ChangeBody, PreviewBody, ShadowBody, SplitChangeBody, ThresholdsBody)
 
 
 def split_of(body: Any) -> Change:
@@ -84,6 +84,7 @@ def release_router(
     )
     for name, endpoint, model, example in (
         ("split", routes.changes(Step.SPLIT, SplitChangeBody, split_of), SplitChangeBody, {"candidate_share": 0.2}),
+        ("shadow", routes.changes(Step.SHADOW, ShadowBody, lambda b: shadowed(b.shadow)), ShadowBody, {"shadow": True}),
         (
             "thresholds",
             routes.changes(Step.THRESHOLDS, ThresholdsBody, lambda body: rethought(body.variant, body.thresholds)),

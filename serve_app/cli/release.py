@@ -111,6 +111,14 @@ def preview(url: str, api_key: str, share: float) -> None:
 
 
 @release.command()
+@click.argument("switch", type=click.Choice(["on", "off"]))
+@_changing
+def shadow(switch: str) -> tuple[str, dict[str, Any]]:
+    """Let each variant also score what the other answers, or end that; no answer waits for it."""
+    return "shadow", {"shadow": switch == "on"}
+
+
+@release.command()
 @_changing
 def promote() -> tuple[str, dict[str, Any]]:
     """Make the candidate production; production stays loaded as the candidate, and answers nobody."""
@@ -151,5 +159,6 @@ def _tell(entry: dict[str, Any]) -> None:
     epoch, at, step, production, candidate, share, who, why = _cells(entry)
     pins = entry["release"]["assignment"]["pins"]
     pinned = "".join(f", {symbol} pinned to {variant}" for symbol, variant in sorted(pins.items()))
-    click.echo(f"epoch {epoch}: production {production}, candidate {candidate} with {share} of the symbols{pinned}")
+    shadow = ", shadow on" if entry["release"]["shadow"] else ""
+    click.echo(f"epoch {epoch}: production {production}, candidate {candidate} with {share} of the symbols{pinned}{shadow}")
     click.echo(f"since {at}: {step} by {who} ({why})")

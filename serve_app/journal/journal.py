@@ -10,7 +10,7 @@ from pathlib import Path
 from serve_app.config import JournalConfig
 from serve_app.errors import JournalUnavailable, SpoolUnavailable, UnknownDecision
 from serve_app.journal.outcomes import Outcomes, Report
-from serve_app.journal.record import Record, pack
+from serve_app.journal.record import Record, pack, pack_shadow
 from serve_app.journal.spool import Spool
 from serve_app.journal.store import Decisions, connect
 from serve_app.types import Decision, Row
@@ -36,6 +36,11 @@ class Journal:
         """Write down decisions, and what they were made from. Raises SpoolUnavailable: they may not be answered."""
         now = self._clock()
         self._spool.append([pack(decision, row, now) for decision, row in made])
+
+    def keep_shadows(self, scored: Sequence[Decision]) -> None:
+        """Write down what the other variant would have decided. Raises SpoolUnavailable."""
+        now = self._clock()
+        self._spool.append([pack_shadow(decision, now) for decision in scored])
 
     async def find(self, decision_id: str) -> Record:
         """Return what was kept of a decision. Raises UnknownDecision and JournalUnavailable."""

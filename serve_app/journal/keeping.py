@@ -21,7 +21,7 @@ from sqlalchemy import (
     select,
 )
 
-from serve_app.journal.schema import Instant, decisions, outcomes
+from serve_app.journal.schema import Instant, decisions, outcomes, shadows
 from serve_app.journal.store import answering
 
 _ROWS = 5_000
@@ -90,5 +90,6 @@ def forget(engine: Engine, before: datetime) -> int:
     with answering(), engine.begin() as connection:
         n = connection.scalar(select(func.count()).select_from(old.subquery())) or 0
         connection.execute(delete(outcomes).where(outcomes.c.decision_id.in_(old)))
+        connection.execute(delete(shadows).where(shadows.c.decision_id.in_(old)))
         connection.execute(delete(decisions).where(decisions.c.at < before))
     return n

@@ -18,10 +18,24 @@ _DECISION = tuple(field.name for field in fields(Decision))
 
 def pack(decision: Decision, row: Row, at: datetime) -> bytes:
     """Return the record of a decision that was made `at` a time, UTC."""
-    record = {name: getattr(decision, name) for name in _DECISION}
-    record |= {"timings_ms": dict(decision.timings_ms), "at": at, "inputs": pack_row(row)}
-    packed: bytes = msgpack.packb(record, datetime=True)
+    packed: bytes = msgpack.packb({**_record(decision, at), "inputs": pack_row(row)}, datetime=True)
     return packed
+
+
+def pack_shadow(scored: Decision, at: datetime) -> bytes:
+    """Return the record of what the other variant would have decided: that of a decision without inputs."""
+    packed: bytes = msgpack.packb(_record(scored, at), datetime=True)
+    return packed
+
+
+def is_shadow(record: Record) -> bool:
+    """Whether a record is that of a shadow."""
+    return "inputs" not in record
+
+
+def _record(decision: Decision, at: datetime) -> Record:
+    record = {name: getattr(decision, name) for name in _DECISION}
+    return {**record, "timings_ms": dict(decision.timings_ms), "at": at}
 
 
 def unpack(packed: bytes) -> Record:

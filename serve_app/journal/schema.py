@@ -41,23 +41,33 @@ outcomes = Table(
     Column("at", Instant, nullable=False, comment="when it was reported"),
 )
 
+
+def _decided() -> list[Column[Any]]:
+    """Return the columns of what a variant decided: a column belongs to one table."""
+    return [
+        Column("decision_id", Text, primary_key=True),
+        Column("at", Instant, nullable=False, index=True, comment="when it was made"),
+        Column("symbol", Text, nullable=False),
+        Column("timestamp", Instant, comment="of the last bar, if the client said"),
+        Column("status", Text, nullable=False),
+        Column("reason", Text),
+        Column("probability", Double),
+        Column("action", Text, nullable=False),
+        Column("variant", Text, nullable=False),
+        Column("model_version", Text, nullable=False),
+        Column("bundle_digest", Text, nullable=False),
+        Column("epoch", Integer, nullable=False),
+        Column("batch_size", Integer, nullable=False),
+        Column("timings_ms", JSON, nullable=False),
+        Column("window_crc", BigInteger, comment="CRC-32 of the scaled window, unless it abstained"),
+    ]
+
+
+shadows = Table("shadows", metadata, *_decided(), comment="what the other variant would have decided")
+
 decisions = Table(
     "decisions",
     metadata,
-    Column("decision_id", Text, primary_key=True),
-    Column("at", Instant, nullable=False, index=True, comment="when it was made"),
-    Column("symbol", Text, nullable=False),
-    Column("timestamp", Instant, comment="of the last bar, if the client said"),
-    Column("status", Text, nullable=False),
-    Column("reason", Text),
-    Column("probability", Double),
-    Column("action", Text, nullable=False),
-    Column("variant", Text, nullable=False),
-    Column("model_version", Text, nullable=False),
-    Column("bundle_digest", Text, nullable=False),
-    Column("epoch", Integer, nullable=False),
-    Column("batch_size", Integer, nullable=False),
-    Column("timings_ms", JSON, nullable=False),
-    Column("window_crc", BigInteger, comment="CRC-32 of the scaled window, unless it abstained"),
+    *_decided(),
     Column("inputs", LargeBinary, nullable=False, comment="the validated row, see serve_app.journal.record"),
 )

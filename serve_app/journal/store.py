@@ -11,8 +11,8 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, SQLAlchemyError
 
 from serve_app.errors import ConfigError, JournalUnavailable
-from serve_app.journal.record import Record, unpack
-from serve_app.journal.schema import decisions, metadata, releases
+from serve_app.journal.record import Record, is_shadow, unpack
+from serve_app.journal.schema import decisions, metadata, releases, shadows
 
 _BUSY_S = 30
 """How long SQLite waits for another writer."""
@@ -122,8 +122,12 @@ class Decisions:
 
     def keep(self, records: Sequence[bytes]) -> None:
         """Take records of `serve_app.journal.record`; the first of an id stays. Raises JournalUnavailable."""
+        rows: dict[Table, list[Record]] = {}
+        for record in map(unpack, records):
+            rows.setdefault(shadows if is_shadow(record) else decisions, []).append(record)
         with answering(), self._engine.begin() as connection:
-            connection.execute(insert_if_absent(self._engine, decisions), [unpack(record) for record in records])
+            for table, some in rows.items():
+                connection.execute(insert_if_absent(self._engine, table), some)
 
     def find_all(self, decision_ids: Sequence[str]) -> dict[str, Record]:
         """Return by its id each of these decisions that is there. Raises JournalUnavailable."""

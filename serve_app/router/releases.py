@@ -22,7 +22,7 @@ from serve_app.chain import Link, line_of, read_chain, sealed
 from serve_app.config import AssignmentConfig, Section
 from serve_app.errors import ReleaseRefused
 from serve_app.router.assignment import FIRST_EPOCH, Assignment
-from serve_app.types import Thresholds, VariantName
+from serve_app.types import Thresholds, VariantName, other_of
 
 WHERE = "the release ledger"
 
@@ -203,6 +203,15 @@ def split(
     return change
 
 
+def shadowed(on: bool) -> Callable[[Release], Release]:
+    """Return the change that lets each variant score what the other answers, or ends that."""
+
+    def change(release: Release) -> Release:
+        return release.changed(shadow=on)
+
+    return change
+
+
 def rethought(variant: VariantName, thresholds: Thresholds | None) -> Callable[[Release], Release]:
     """Return the change that gives a variant thresholds of its own, or those of its bundle again."""
 
@@ -221,12 +230,11 @@ def promoted(release: Release) -> Release:
 
 
 def _swapped(release: Release) -> Release:
-    other = {VariantName.PRODUCTION: VariantName.CANDIDATE, VariantName.CANDIDATE: VariantName.PRODUCTION}
     return release.quiet().changed(
         production=release.candidate,
         candidate=release.production,
         shadow=False,
-        thresholds={other[name]: thresholds for name, thresholds in release.thresholds.items()},
+        thresholds={other_of(name): thresholds for name, thresholds in release.thresholds.items()},
     )
 
 

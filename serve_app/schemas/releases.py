@@ -33,6 +33,12 @@ class SplitChangeBody(SplitBody, ChangeBody):
     """See both."""
 
 
+class ShadowBody(ChangeBody):
+    """Whether each variant shall also score what the other answers, off the request path."""
+
+    shadow: bool
+
+
 class ThresholdsBody(ChangeBody):
     """Thresholds of a variant in place of its bundle's; null gives it those of its bundle again."""
 

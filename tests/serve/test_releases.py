@@ -18,7 +18,7 @@ from deployments.graph import build_app
 from serve_app.api import CONTROL_KEY
 from serve_app.config import AppConfig, JournalConfig, Topology
 from serve_app.journal import connect
-from serve_app.journal.schema import decisions
+from serve_app.journal.schema import decisions, shadows
 from serve_app.router.releases import Entry, Release
 from serve_app.types import Bars
 from tests.factories import every_form, window
@@ -31,6 +31,7 @@ KEY = {"Authorization": "Bearer control"}
 AGREED_S = 2.0
 """After this long every router answers from the new epoch."""
 CHANGES: list[tuple[str, dict[str, Any]]] = [
+    ("shadow", {"shadow": True}),
     ("split", {"candidate_share": 0.5}),
     ("promote", {}),
     ("split", {"candidate_share": 1.0}),
@@ -135,9 +136,27 @@ def test_changes_under_load_lose_nothing_and_every_answer_agrees_with_the_ledger
     given = {answer["decision_id"]: answer["epoch"] for _, answer in answers}
     assert len(given) == len(answers)
     wait_for(lambda: given.items() <= kept(graph).items(), 10, lambda: "an answer is not in the journal")
+    check_shadows(graph, {answer["decision_id"]: answer for _, answer in answers}, entries)
     for i in list(given)[:: max(1, len(given) // 20)]:
         replay = httpx2.post(f"{graph.url}/v1/decisions/{i}:replay", timeout=30).json()
         assert replay["agrees"], replay
+
+
+def check_shadows(graph: Graph, answers: dict[str, dict[str, Any]], entries: dict[int, Any]) -> None:
+    """Each is of the variant that did not answer, in the epoch that did, and there are some unless nothing was on."""
+    on = [one for one in answers.values() if entries[one["epoch"]]["release"]["shadow"]]
+    assert on
+    assert graph.config.journal is not None
+    query = select(shadows).where(shadows.c.status == "ok")
+    with connect(graph.config.journal.url).connect() as connection:
+        found = connection.execute(query).mappings().all()
+    assert found
+    for row in found:
+        answer, release = answers[row["decision_id"]], entries[row["epoch"]]["release"]
+        assert (row["epoch"], row["symbol"]) == (answer["epoch"], answer["symbol"])
+        assert release["shadow"]
+        assert {row["variant"], answer["variant"]} == {"production", "candidate"}
+        assert row["bundle_digest"] == release[row["variant"]]
 
 
 def kept(graph: Graph) -> dict[str, int]:

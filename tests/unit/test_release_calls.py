@@ -153,6 +153,7 @@ def test_the_control_key_is_no_api_key_and_an_api_key_no_control_key(front: Fron
         ("split", {**BY, "candidate_share": 2}, 400, "less than or equal to 1"),
         ("split", {**BY, "share": 0.1}, 400, "share"),
         ("split", {**BY, "who": "a\nb"}, 409, "one line of readable text"),
+        ("shadow", BY, 400, "shadow"),
         ("thresholds", {**BY, "variant": "shadow", "thresholds": None}, 400, "variant"),
         ("rollback", BY, 409, "nothing to roll back"),
         ("promote", [], 400, "must be a JSON object"),
@@ -177,7 +178,7 @@ def test_without_a_ledger_there_are_no_such_calls(front: Front) -> None:
 
 def test_the_documented_examples_can_be_sent_as_they_stand(client: TestClient) -> None:
     examples = [one for one in documented(client.get("/openapi.json").json()) if one[0].startswith("/v1/releases")]
-    assert len(examples) == 5
+    assert len(examples) == 6
     for path, name, example in examples:
         response = client.post(path, json=example)
         assert response.status_code == 200, (path, name, response.text)

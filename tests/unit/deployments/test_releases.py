@@ -55,7 +55,8 @@ def lines() -> Away:
 
 def follower_of(lines: Memory, lanes: Lanes, **fields: Any) -> Follower:
     old, new = lanes.bundles
-    return Follower(Ledger(lines), lanes, Release(production=old, candidate=new, **fields), 0.001, lambda _: None)
+    release = Release(production=old, candidate=new, **fields)
+    return Follower(Ledger(lines), lanes, release, 0.001, lambda _: None, lambda _: None)
 
 
 def versions(follower: Follower) -> tuple[int, str]:

@@ -12,8 +12,8 @@ from sqlalchemy import func, select
 from serve_app.config import JournalConfig
 from serve_app.errors import SpoolUnavailable, UnknownDecision
 from serve_app.journal import Journal, connect
-from serve_app.journal.schema import decisions, metadata
-from serve_app.types import Row
+from serve_app.journal.schema import decisions, metadata, shadows
+from serve_app.types import Row, VariantName
 from tests.unit.decisions import ABSTAINED, DECIDED
 
 ROW = Row(1, features=np.ones((2, 3)))
@@ -40,6 +40,22 @@ def test_what_is_kept_is_found(config: JournalConfig) -> None:
     assert asyncio.run(journal.find("d-2"))["timestamp"] is None
     with pytest.raises(UnknownDecision, match="no decision d-3"):
         asyncio.run(journal.find("d-3"))
+    asyncio.run(journal.close())
+
+
+def test_a_shadow_is_kept_beside_the_decision_once(config: JournalConfig) -> None:
+    journal = journal_of(config)
+    scored = replace(DECIDED, variant=VariantName.CANDIDATE, model_version="v1.1", probability=0.6)
+    journal.keep([(DECIDED, ROW)])
+    journal.keep_shadows([scored])
+    journal.keep_shadows([replace(scored, probability=0.1)])
+    assert journal.ship() == 3
+    assert asyncio.run(journal.find("d-1"))["probability"] == 0.7
+    with journal.engine.connect() as connection:
+        kept = connection.execute(select(shadows)).mappings().all()
+    assert [(row["decision_id"], row["variant"], row["probability"], row["at"]) for row in kept] == [
+        ("d-1", "candidate", 0.6, NOW)
+    ]
     asyncio.run(journal.close())
 
 

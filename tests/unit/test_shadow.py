@@ -1,0 +1,213 @@
+"""What the other variant would have decided: beside every answer, in the way of none."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+import pytest
+
+from serve_app.errors import SpoolUnavailable
+from serve_app.pipeline import Pipeline
+from serve_app.router import Assignment
+from serve_app.service import Lane, SignalService
+from serve_app.shadow import CAPACITY, Answered, Shadow
+from serve_app.types import Bars, Decision, SignalRequest, Status, VariantName
+from tests.factories import Failing, real_requests, with_stages
+
+WAIT_S = 30
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def in_a_loop(work: Callable[P, Awaitable[T]]) -> Callable[P, T]:
+    """Run a test, or a fixture, in an event loop of its own."""
+
+    @wraps(work)
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        async def awaited() -> T:
+            return await work(*args, **kwargs)
+
+        return asyncio.run(awaited())
+
+    return run
+
+
+class Seen:
+    """What a shadow kept, and how many it dropped."""
+
+    def __init__(self) -> None:
+        self.kept: list[Decision] = []
+        self.dropped = 0
+        self.changed = asyncio.Event()
+
+    def keep(self, scored: Sequence[Decision]) -> None:
+        self.kept += scored
+        self.changed.set()
+
+    def drop(self, n: int) -> None:
+        self.dropped += n
+        self.changed.set()
+
+    async def until(self, done: Callable[[], bool]) -> None:
+        async with asyncio.timeout(WAIT_S):
+            while not done():
+                self.changed.clear()
+                await self.changed.wait()
+
+
+def service_of(production: Pipeline, candidate: Pipeline, share: float, **options: Any) -> SignalService:
+    lanes = {
+        VariantName.PRODUCTION: Lane(production, production.run),
+        VariantName.CANDIDATE: Lane(candidate, candidate.run),
+    }
+    return SignalService(lanes, Assignment(share), epoch=7, **options)
+
+
+async def answered(service: SignalService, requests: Sequence[SignalRequest]) -> list[Decision]:
+    decisions = await service.decide("request", requests)
+    assert all(isinstance(one, Decision) and one.status is Status.OK for one in decisions)
+    return [one for one in decisions if isinstance(one, Decision)]
+
+
+async def while_scoring(shadow: Shadow, work: Awaitable[None]) -> None:
+    task = asyncio.create_task(shadow.score_forever())
+    await work
+    assert not task.done()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0], ids=["production answers", "candidate answers"])
+@in_a_loop
+async def test_the_other_variant_scores_what_one_answers(
+    pipeline: Pipeline, candidate: Pipeline, bars: Mapping[str, Bars], share: float
+) -> None:
+    seen = Seen()
+    shadow = Shadow(seen.keep, seen.drop)
+    service = service_of(pipeline, candidate, share, offer=shadow.offer)
+    assert await service.prove()
+    requests = real_requests(bars, 100)
+    decisions = await answered(service, requests)
+
+    await while_scoring(shadow, seen.until(lambda: len(seen.kept) == len(requests)))
+    other = pipeline if share else candidate
+    alone = [(await other.run([other.row(request)]))[0] for request in requests]
+    for decision, scored, expected in zip(decisions, seen.kept, alone, strict=True):
+        assert (scored.decision_id, scored.symbol, scored.timestamp, scored.epoch) == (
+            decision.decision_id,
+            decision.symbol,
+            decision.timestamp,
+            7,
+        )
+        assert scored.variant is not decision.variant
+        assert scored.bundle_digest == other.bundle.digest != decision.bundle_digest
+        assert scored.probability == pytest.approx(expected.probability, abs=1e-6)
+    assert seen.dropped == 0
+
+
+@in_a_loop
+async def test_nothing_is_offered_without_shadow_nor_to_a_variant_that_is_not_proven(
+    pipeline: Pipeline, candidate: Pipeline, bars: Mapping[str, Bars]
+) -> None:
+    offered: list[Answered] = []
+    unable = with_stages(candidate, model=Failing(RuntimeError("broken")).run)
+    service = service_of(pipeline, unable, 0.0, offer=offered.extend)
+    assert not await service.prove()
+    await answered(service, real_requests(bars, 3))
+    assert offered == []
+
+    able = service_of(pipeline, candidate, 0.0)
+    assert await able.prove()
+    shadowed = able.followed_by(able._lanes, Assignment(), 8, offered.extend)
+    await answered(able, real_requests(bars, 3))
+    assert offered == []
+    await answered(shadowed, real_requests(bars, 3))
+    assert len(offered) == 3
+
+
+def copies(pipeline: Pipeline, decision: Decision, requests: Sequence[SignalRequest]) -> list[Answered]:
+    return [
+        Answered(replace(decision, decision_id=str(i)), request, VariantName.CANDIDATE, pipeline)
+        for i, request in enumerate(requests)
+    ]
+
+
+@pytest.fixture
+@in_a_loop
+async def decision(pipeline: Pipeline, bars: Mapping[str, Bars]) -> Decision:
+    service = SignalService({VariantName.PRODUCTION: Lane(pipeline, pipeline.run)}, Assignment())
+    assert await service.prove()
+    return (await answered(service, real_requests(bars, 1)))[0]
+
+
+@in_a_loop
+async def test_what_does_not_fit_is_dropped_and_counted(
+    candidate: Pipeline, bars: Mapping[str, Bars], decision: Decision
+) -> None:
+    seen = Seen()
+    shadow = Shadow(seen.keep, seen.drop)
+    offered = copies(candidate, decision, real_requests(bars, 1) * (CAPACITY - 10))
+    shadow.offer(offered)
+    assert seen.dropped == 0
+    shadow.offer(offered[:15])
+    assert seen.dropped == 5
+    await while_scoring(shadow, seen.until(lambda: len(seen.kept) == CAPACITY))
+
+
+@in_a_loop
+async def test_a_variant_that_fails_is_tried_with_one_request_until_it_answers(
+    candidate: Pipeline, bars: Mapping[str, Bars], decision: Decision
+) -> None:
+    sizes: list[int] = []
+
+    async def model(batch: Any) -> Any:
+        sizes.append(len(batch))
+        if len(sizes) < 4:
+            raise RuntimeError("broken")
+        return await candidate.stages.model(batch)
+
+    seen = Seen()
+    shadow = Shadow(seen.keep, seen.drop, pause_s=0.001)
+    shadow.offer(copies(with_stages(candidate, model=model), decision, real_requests(bars, 1) * 70))
+    # The first batch is bisected before it fails; make it one request, so that every call is one attempt.
+    shadow._most = 1
+    await while_scoring(shadow, seen.until(lambda: len(seen.kept) == 70))
+    assert sizes[:4] == [1, 1, 1, 1]
+    assert sizes[4] == 64
+    assert [one.status for one in seen.kept].count(Status.ABSTAIN) == 3
+
+
+@in_a_loop
+async def test_a_variant_that_sleeps_is_left_alone(
+    candidate: Pipeline, bars: Mapping[str, Bars], decision: Decision
+) -> None:
+    calls: list[int] = []
+
+    async def model(batch: Any) -> Any:
+        calls.append(len(batch))
+        await asyncio.Event().wait()
+
+    seen = Seen()
+    shadow = Shadow(seen.keep, seen.drop, timeout_s=0.01, pause_s=0.001)
+    shadow.offer(copies(with_stages(candidate, model=model), decision, real_requests(bars, 1) * 67))
+    await while_scoring(shadow, seen.until(lambda: seen.dropped == 67))
+    assert calls == [64, 1, 1, 1]
+    assert seen.kept == []
+
+
+@in_a_loop
+async def test_a_symbol_that_the_other_does_not_know_and_a_spool_that_is_full_harm_nothing(
+    candidate: Pipeline, bars: Mapping[str, Bars], decision: Decision
+) -> None:
+    seen = Seen()
+
+    def full(_: Sequence[Decision]) -> None:
+        raise SpoolUnavailable("no space left on device")
+
+    (request,) = real_requests(bars, 1)
+    shadow = Shadow(full, seen.drop, pause_s=0.001)
+    shadow.offer(copies(candidate, decision, [request, replace(request, symbol="FB"), request]))
+    await while_scoring(shadow, seen.until(lambda: seen.dropped == 3))
