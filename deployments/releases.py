@@ -40,7 +40,9 @@ class Follower:
         self._offer = offer
         author = Author("configuration", "the first release of an empty ledger", datetime.now(UTC))
         entry = self._ledger.seed(seed, author)
-        service = SignalService(lanes.of(entry.release), entry.release.assigned(), entry.epoch, keep, self._offered(entry))
+        service = SignalService(
+            lanes.of(entry.release), entry.release.assigned(), entry.epoch, keep, self._offered(entry)
+        )
         self.current = CurrentService(service)
         self._number = entry.number
         self._catching_up = asyncio.Lock()

@@ -183,15 +183,19 @@ class SignalService:
             answers[asked.place] = answer
             if isinstance(answer, Decision):
                 made.append((asked, answer))
+        if made:
+            self._write_down(made, answers)
+        return cast("list[Decision | Refused]", answers)
+
+    def _write_down(self, made: Sequence[tuple[_Asked, Decision]], answers: list[Decision | Refused | None]) -> None:
+        """Keep what was decided, and offer it to the shadow; what cannot be kept is not answered."""
         try:
-            if made:
-                self._keep([(decision, asked.row) for asked, decision in made])
+            self._keep([(decision, asked.row) for asked, decision in made])
         except SpoolUnavailable as error:
             for asked, _ in made:
                 answers[asked.place] = self.with_fallback(_refused(error, asked.request))
         else:
             self._shadow(made)
-        return cast("list[Decision | Refused]", answers)
 
     def _shadow(self, made: Sequence[tuple[_Asked, Decision]]) -> None:
         """Offer to the other variant what it could score."""

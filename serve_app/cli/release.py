@@ -160,5 +160,7 @@ def _tell(entry: dict[str, Any]) -> None:
     pins = entry["release"]["assignment"]["pins"]
     pinned = "".join(f", {symbol} pinned to {variant}" for symbol, variant in sorted(pins.items()))
     shadow = ", shadow on" if entry["release"]["shadow"] else ""
-    click.echo(f"epoch {epoch}: production {production}, candidate {candidate} with {share} of the symbols{pinned}{shadow}")
+    click.echo(
+        f"epoch {epoch}: production {production}, candidate {candidate} with {share} of the symbols{pinned}{shadow}"
+    )
     click.echo(f"since {at}: {step} by {who} ({why})")
