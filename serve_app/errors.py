@@ -293,6 +293,13 @@ class BundleNotLoaded(ServeAppError):
     code = "bundle_not_loaded"
 
 
+class EvidenceRefused(ServeAppError):
+    """Two bundles cannot be compared by what happened."""
+
+    status_code = 409
+    code = "evidence_refused"
+
+
 class OutcomeConflict(ServeAppError):
     """Another outcome of this decision was reported before, and stays."""
 

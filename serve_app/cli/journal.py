@@ -23,7 +23,7 @@ def _utc(time: datetime | None) -> datetime | None:
     return None if time is None else time.replace(tzinfo=UTC)
 
 
-def _open(url: str) -> "Engine":
+def open_journal(url: str) -> "Engine":
     """Return the database. Raises click's error for a file that is not there: connecting would make an empty one."""
     from serve_app.journal import connect, from_here  # noqa: PLC0415
 
@@ -49,7 +49,7 @@ def export(url: str, path: Path, since: datetime | None, until: datetime | None)
     from serve_app.journal.keeping import export as write  # noqa: PLC0415
 
     try:
-        n = write(_open(url), path, _utc(since), _utc(until))
+        n = write(open_journal(url), path, _utc(since), _utc(until))
     except OSError as error:
         raise click.ClickException(f"{path} cannot be written: {error}") from error
     click.echo(f"{path}: {n:,} decisions")
@@ -63,4 +63,4 @@ def forget(url: str, before: datetime) -> None:
     """Remove old decisions, and what came of them."""
     from serve_app.journal.keeping import forget as remove  # noqa: PLC0415
 
-    click.echo(f"{remove(_open(url), before.replace(tzinfo=UTC)):,} decisions are gone")
+    click.echo(f"{remove(open_journal(url), before.replace(tzinfo=UTC)):,} decisions are gone")

@@ -2,7 +2,19 @@
 
 from serve_app.journal.journal import Journal
 from serve_app.journal.outcomes import Report
+from serve_app.journal.pairs import ScoredByBoth, scored_by_both
 from serve_app.journal.record import Record, decision_of, unpack_row
 from serve_app.journal.store import ReleaseLines, connect, from_here
 
-__all__ = ["Journal", "Record", "ReleaseLines", "Report", "connect", "decision_of", "from_here", "unpack_row"]
+__all__ = [
+    "Journal",
+    "Record",
+    "ReleaseLines",
+    "Report",
+    "ScoredByBoth",
+    "connect",
+    "decision_of",
+    "from_here",
+    "scored_by_both",
+    "unpack_row",
+]
