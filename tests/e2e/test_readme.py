@@ -142,6 +142,6 @@ def test_every_command_block_works_in_a_fresh_clone(tmp_path: Path) -> None:
         "my-model.yaml: fine",
         "so HOLD",
         "300 decisions over HTTP",
-        "epoch 3: production v1.1, candidate v1.0",
+        "epoch 4: production v1.1, candidate v1.0",
     ):
         assert expected in said, said
