@@ -31,10 +31,19 @@ _NAME = 60
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Resident memory of every process, MiB, at a time in seconds."""
+    """Every process, by its id, at a time in seconds."""
 
     t: float
-    resident: Mapping[str, float]
+    resident: Mapping[int, "Resident"]
+
+
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """The memory of one process."""
+
+    title: str
+    """What it is doing at the moment, of a worker of Ray."""
+    mib: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,19 +56,15 @@ class Growth:
     slope_mib_per_min: float
 
 
-def resident() -> dict[str, float]:
-    """Return the resident memory of everything that this process has started, by name and process id."""
+def resident() -> dict[int, Resident]:
+    """Return the resident memory of everything that this process has started, by process id."""
     found = {}
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
             program, *arguments = process.cmdline() or [process.name()]
-            name = " ".join([Path(program).name, *arguments])[:_NAME]
-            found[f"{name} [{process.pid}]"] = process.memory_info().rss / MIB
+            title = " ".join([Path(program).name, *arguments])[:_NAME]
+            found[process.pid] = Resident(title, process.memory_info().rss / MIB)
     return found
-
-
-def _pid(name: str) -> str:
-    return name.rpartition("[")[2]
 
 
 @contextmanager
@@ -85,15 +90,12 @@ def growth(samples: Sequence[Sample]) -> list[Growth]:
     kept = samples[len(samples) // 5 :]
     if len(kept) < 2:
         return []
-    # By process id: a worker of Ray is titled after what it is doing at the moment.
-    sizes = [{_pid(name): mib for name, mib in sample.resident.items()} for sample in kept]
-    titles = {_pid(name): name for name in kept[0].resident}
     minutes = np.array([sample.t for sample in kept]) / 60
     found = []
-    for pid in set.intersection(*map(set, sizes)):
-        values = np.array([size[pid] for size in sizes])
+    for pid in set.intersection(*(set(sample.resident) for sample in kept)):
+        values = np.array([sample.resident[pid].mib for sample in kept])
         slope = float(np.polyfit(minutes - minutes[0], values, 1)[0])
-        found.append(Growth(titles[pid], float(values[0]), float(values[-1]), slope))
+        found.append(Growth(f"{kept[0].resident[pid].title} [{pid}]", float(values[0]), float(values[-1]), slope))
     return sorted(found, key=lambda one: -one.slope_mib_per_min)
 
 

@@ -1,7 +1,7 @@
 """What the journal says of two bundles that both predicted the same bars: which was nearer, and how sure that is."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -32,11 +32,7 @@ class Evidence:
         return {
             "counts": self.counts,
             "variants": self.measured,
-            "verdict": {
-                "advice": self.verdict.advice,
-                "because": self.verdict.because,
-                "more_bars": self.verdict.more_bars,
-            },
+            "verdict": asdict(self.verdict),
             "brier_difference": {
                 "time": [f"{time}Z" for time in np.datetime_as_string(seen.time, "s").tolist()],
                 "bars": seen.bars.tolist(),
@@ -72,7 +68,7 @@ def gather(scored: Sequence[ScoredByBoth], production: Bundle, candidate: Bundle
         candidate=_probabilities(compared, candidate),
         outcome=np.array([one.label == 1 for one in compared], dtype=bool),
     )
-    seen = compare(pairs, horizon) if compared else Comparison.nothing()
+    seen = compare(pairs, horizon)
     labels = pairs.outcome.astype(np.float64)
     return Evidence(
         counts={

@@ -1,7 +1,7 @@
 """The shadow: the other variant scores what one has answered, for the evidence, and nobody ever waits for it.
 
-What does not fit is dropped and counted. A variant that fails or is slow is left alone for a while, and then tried with
-one request at a time until it answers.
+What does not fit is dropped and counted. A variant is tried with one request before it gets batches; one that fails or
+is slow is left alone for a while, and then tried again in the same way.
 """
 
 import asyncio
@@ -56,7 +56,7 @@ class Shadow:
         self._pause_s = pause_s
         self._waiting: deque[Answered] = deque()
         self._arrived = asyncio.Event()
-        self._most = _BATCH
+        self._most = 1
 
     def offer(self, answered: Sequence[Answered]) -> None:
         """Queue what fits. See Offer."""
@@ -108,6 +108,9 @@ def _row(one: Answered) -> Row | None:
     try:
         return one.pipeline.row(one.request)
     except ServeAppError:
+        return None
+    except Exception:
+        log.exception("a request for %s has no shadow: a defect", one.request.symbol)
         return None
 
 

@@ -34,6 +34,7 @@ CHANGES: list[tuple[str, dict[str, Any]]] = [
     ("shadow", {"shadow": True}),
     ("split", {"candidate_share": 0.5}),
     ("promote", {}),
+    ("shadow", {"shadow": True}),
     ("split", {"candidate_share": 1.0}),
     ("thresholds", {"variant": "production", "thresholds": {"signal_threshold": 0.1, "holding_unit": "bars"}}),
     ("rollback", {}),

@@ -24,9 +24,9 @@ from tests.unit.router.experiments.test_paired import some
 ROW = Row(1, features=np.ones((2, 3)))
 
 
-def relabelled(bundle: Bundle, **changes: object) -> Bundle:
+def relabelled(bundle: Bundle, horizon_bars: int) -> Bundle:
     config = bundle.config
-    return replace(bundle, config=config.model_copy(update={"label": replace(config.label, **changes)}))  # type: ignore[arg-type]
+    return replace(bundle, config=config.model_copy(update={"label": replace(config.label, horizon_bars=horizon_bars)}))
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 import pytest
 
@@ -172,8 +172,6 @@ async def test_a_variant_that_fails_is_tried_with_one_request_until_it_answers(
     seen = Seen()
     shadow = Shadow(seen.keep, seen.drop, pause_s=0.001)
     shadow.offer(copies(with_stages(candidate, model=model), decision, real_requests(bars, 1) * 70))
-    # The first batch is bisected before it fails; make it one request, so that every call is one attempt.
-    shadow._most = 1
     await while_scoring(shadow, seen.until(lambda: len(seen.kept) == 70))
     assert sizes[:4] == [1, 1, 1, 1]
     assert sizes[4] == 64
@@ -188,18 +186,20 @@ async def test_a_variant_that_sleeps_is_left_alone(
 
     async def model(batch: Any) -> Any:
         calls.append(len(batch))
-        await asyncio.Event().wait()
+        if len(calls) > 1:
+            await asyncio.Event().wait()
+        return await candidate.stages.model(batch)
 
     seen = Seen()
     shadow = Shadow(seen.keep, seen.drop, timeout_s=0.01, pause_s=0.001)
     shadow.offer(copies(with_stages(candidate, model=model), decision, real_requests(bars, 1) * 67))
-    await while_scoring(shadow, seen.until(lambda: seen.dropped == 67))
-    assert calls == [64, 1, 1, 1]
-    assert seen.kept == []
+    await while_scoring(shadow, seen.until(lambda: seen.dropped == 66))
+    assert calls == [1, 64, 1, 1]
+    assert len(seen.kept) == 1
 
 
 @in_a_loop
-async def test_a_symbol_that_the_other_does_not_know_and_a_spool_that_is_full_harm_nothing(
+async def test_a_symbol_that_the_other_does_not_know_a_defect_and_a_spool_that_is_full_harm_nothing(
     candidate: Pipeline, bars: Mapping[str, Bars], decision: Decision
 ) -> None:
     seen = Seen()
@@ -208,6 +208,7 @@ async def test_a_symbol_that_the_other_does_not_know_and_a_spool_that_is_full_ha
         raise SpoolUnavailable("no space left on device")
 
     (request,) = real_requests(bars, 1)
+    broken = replace(request, history=cast("Bars", None))
     shadow = Shadow(full, seen.drop, pause_s=0.001)
-    shadow.offer(copies(candidate, decision, [request, replace(request, symbol="FB"), request]))
-    await while_scoring(shadow, seen.until(lambda: seen.dropped == 3))
+    shadow.offer(copies(candidate, decision, [request, replace(request, symbol="FB"), broken, request]))
+    await while_scoring(shadow, seen.until(lambda: seen.dropped == 4))

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+from sqlalchemy import select
 
 from deployments.cli import main
 from serve_app.config import JournalConfig
@@ -17,7 +18,7 @@ from serve_app.journal import Journal, connect, unpack_row
 from serve_app.journal import keeping as module
 from serve_app.journal.keeping import export, forget
 from serve_app.journal.outcomes import Outcomes
-from serve_app.journal.schema import metadata
+from serve_app.journal.schema import metadata, shadows
 from serve_app.types import Row
 from tests.unit.decisions import ABSTAINED, DECIDED
 
@@ -29,11 +30,12 @@ DAYS = [datetime(2026, 3, day, tzinfo=UTC) for day in (1, 2, 3)]
 def journal(url: str, tmp_path: Path) -> Iterator[Journal]:
     """Two decisions a day, for three days; of the first it is known what came of it."""
     metadata.drop_all(connect(url))
-    days = iter(DAYS)
+    days = iter(sorted(2 * DAYS))  # decisions, and their shadows
     journal = Journal(JournalConfig(url=url, spool=str(tmp_path / "spool")), lambda: next(days))
     for i in range(len(DAYS)):
         made = [replace(one, decision_id=f"{one.decision_id}-{i}") for one in (DECIDED, ABSTAINED)]
         journal.keep([(one, ROW) for one in made])
+        journal.keep_shadows(made[:1])
     journal.ship()
     Outcomes(journal.engine).report({"d-1-0": 1}, DAYS[2])
     yield journal
@@ -69,6 +71,8 @@ def test_a_time_is_counted_once(journal: Journal, tmp_path: Path) -> None:
 
 def test_what_is_forgotten_is_gone_with_what_came_of_it(journal: Journal, tmp_path: Path) -> None:
     assert forget(journal.engine, DAYS[1]) == 2
+    with journal.engine.connect() as connection:
+        assert sorted(connection.scalars(select(shadows.c.decision_id))) == ["d-1-1", "d-1-2"]
     assert export(journal.engine, tmp_path / "decisions.parquet") == 4
     assert set(Outcomes(journal.engine).report({"d-1-0": 1}, DAYS[2]).values()) == {"unknown"}
 
