@@ -40,7 +40,7 @@
   + SpoolUnavailable               503 spool_unavailable (Retry-After): a decision could not be kept, so it is not given
   + UnknownDecision                404 unknown_decision
   + BundleNotLoaded                409 bundle_not_loaded: a decision of a bundle that this graph does not serve
-  + EvidenceRefused                409 evidence_refused: two bundles that do not predict the same outcome
+  + EvidenceRefused                409 evidence_refused: two bundles that cannot be compared by what happened
   + OutcomeConflict                409 outcome_conflict: another outcome of this decision was reported before
   + IdempotencyConflict            409 idempotency_conflict: the key was used for another request
 

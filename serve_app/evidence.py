@@ -44,12 +44,14 @@ class Evidence:
 
 
 def gather(scored: Sequence[ScoredByBoth], production: Bundle, candidate: Bundle) -> Evidence:
-    """Compare two bundles by what is in the journal. Raises EvidenceRefused when their outcomes are not the same.
+    """Compare two bundles by what is in the journal. Raises EvidenceRefused for those that cannot be.
 
     Time is that of the bars, not of the clock: a horizon of h bars has ended when h later bars have been asked about,
     of whatever symbol. What came earlier than that is not compared yet, even where the outcome is known: a target that
     is reached at once is known sooner than one that is not, so that the first outcomes to come are the good ones.
     """
+    if production.digest == candidate.digest:
+        raise EvidenceRefused(f"{production.version} and {candidate.version} are the same bundle: name two")
     definition = production.config.label
     if definition != candidate.config.label:
         raise EvidenceRefused(

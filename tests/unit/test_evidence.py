@@ -89,6 +89,11 @@ def test_bundles_of_different_outcomes_are_not_compared(bundles: tuple[Bundle, B
         gather([], production, relabelled(candidate, horizon_bars=HORIZON + 1))
 
 
+def test_a_bundle_is_not_compared_with_itself(bundles: tuple[Bundle, Bundle]) -> None:
+    with pytest.raises(EvidenceRefused, match="are the same bundle: name two"):
+        gather([], bundles[0], bundles[0])
+
+
 def test_the_command(tmp_path: Path, pipeline_bundles: tuple[Bundle, Bundle]) -> None:
     url = f"sqlite:///{tmp_path / 'kept.db'}"
     production, candidate = pipeline_bundles
