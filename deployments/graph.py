@@ -12,7 +12,7 @@ from typing import Any
 from ray import serve
 from ray.serve import Application, Deployment
 
-from deployments.bundles import BundleRef
+from deployments.bundles import BundleRef, Shelf
 from deployments.model import ModelDeployment
 from deployments.preprocess import PreprocessDeployment
 from deployments.router import Keys, RouterDeployment
@@ -22,6 +22,8 @@ from serve_app.api import CONTROL_KEY, hash_key
 from serve_app.config import AppConfig, Auth, ModelAppConfig, Topology
 from serve_app.errors import ConfigError
 from serve_app.journal import from_here
+from serve_app.router.releases import Release
+from serve_app.types import VariantName
 
 API_KEYS = "SIGNALGRAPH_API_KEYS"
 """Environment variable: the keys that may ask, separated by commas."""
@@ -76,6 +78,13 @@ def control_key_hash(environment: Mapping[str, str]) -> str | None:
 def build_app(config: AppConfig) -> Application:
     """Build the application that answers HTTP: the router, and in the staged topology preprocess and strategy."""
     bundles = {name: BundleRef.of(variant.bundle) for name, variant in config.variants.configured().items()}
+    shelf = Shelf(tuple(bundles.values()))
+    candidate = bundles.get(VariantName.CANDIDATE)
+    seed = Release(
+        production=bundles[VariantName.PRODUCTION].digest,
+        candidate=candidate.digest if candidate else None,
+        assignment=config.router.assignment,
+    )
     keys = Keys(api_key_hashes(config.router.auth, os.environ.get(API_KEYS)), control_key_hash(os.environ))
     if config.journal:
         # Replicas run in other folders.
@@ -84,13 +93,12 @@ def build_app(config: AppConfig) -> Application:
         config = config.model_copy(update={"journal": journal})
     router = _deploy(serve.ingress()(RouterDeployment), "router", _ROUTER)
     if config.topology is not Topology.STAGED:
-        return router.bind(config, bundles, keys)
-    refs = list(bundles.values())
-    preprocess = _deploy(PreprocessDeployment, "preprocess", _STAGE).bind(refs)
-    strategy = _deploy(StrategyDeployment, "strategy", _STAGE).bind(refs)
-    return router.bind(config, bundles, keys, preprocess, strategy)
+        return router.bind(config, shelf, seed, keys)
+    preprocess = _deploy(PreprocessDeployment, "preprocess", _STAGE).bind(shelf)
+    strategy = _deploy(StrategyDeployment, "strategy", _STAGE).bind(shelf)
+    return router.bind(config, shelf, seed, keys, preprocess, strategy)
 
 
 def build_model(config: ModelAppConfig) -> Application:
     """Build the application that serves the model of one variant."""
-    return _deploy(ModelDeployment, MODEL, _STAGE).bind(BundleRef.of(config.bundle), config)
+    return _deploy(ModelDeployment, MODEL, _STAGE).bind(Shelf.of(config.bundle), config)

@@ -1,18 +1,19 @@
 """The lanes of one router: for each variant of a release its pipeline, and the batcher in front of it."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
 from deployments.autoscaling import Backlog
 from deployments.batching import Batcher, Limits, Sent
-from deployments.bundles import BundleRef
+from deployments.bundles import Held, Shelf
 from deployments.metrics import BatchMetrics
-from deployments.stages import StageHandles, make_stages
+from deployments.stages import Loaded, StageHandles, make_stages
 from serve_app.config import AppConfig, BatchingConfig, VariantConfig
 from serve_app.errors import BundleNotLoaded, ReleaseRefused
 from serve_app.model import Bundle
-from serve_app.pipeline import Pipeline, Stages
+from serve_app.pipeline import Pipeline
 from serve_app.router.releases import Release
 from serve_app.service import Lane
 from serve_app.types import Thresholds, VariantName
@@ -31,14 +32,6 @@ def _limits(variant: VariantConfig, batching: BatchingConfig) -> Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class _Loaded:
-    """A bundle, and the stages that compute it."""
-
-    bundle: Bundle
-    stages: Stages
-
-
-@dataclass(frozen=True, slots=True)
 class _VariantLane:
     """What one variant is in one release: which bundle, by what thresholds, gathered by whom."""
 
@@ -49,56 +42,69 @@ class _VariantLane:
 
 
 class Lanes:
-    """Makes lanes for releases of the bundles that this graph has loaded. What two releases have in common stays."""
+    """Makes lanes for releases of bundles on a shelf. What two releases have in common stays."""
 
-    def __init__(
-        self, config: AppConfig, refs: Mapping[VariantName, BundleRef], handles: StageHandles | None, router: str
-    ) -> None:
+    def __init__(self, config: AppConfig, shelf: Shelf, handles: StageHandles | None, router: str) -> None:
+        self._config = config
+        self._shelf = shelf
+        self._handles = handles
         self._variants = config.variants.configured()
         self._batching = config.router.batching
         self._router = router
-        self._loaded: dict[str, _Loaded] = {}
-        for slot, ref in refs.items():
-            if ref.digest not in self._loaded:
-                bundle = ref.load()
-                stages = make_stages(config, slot, bundle, handles, partial(self._backlog, ref.digest))
-                self._loaded[ref.digest] = _Loaded(bundle, stages)
+        self._slots: Mapping[str, VariantName] = {}
+        self._held = Held(shelf, self._make)
         self._metrics = {name: BatchMetrics(name) for name in VariantName}
         self._current: dict[VariantName, _VariantLane] = {}
 
-    @property
-    def bundles(self) -> dict[str, Bundle]:
-        """The bundles that are loaded, by digest."""
-        return {digest: loaded.bundle for digest, loaded in self._loaded.items()}
+    def _make(self, bundle: Bundle) -> Loaded:
+        slot = self._slots.get(bundle.digest, VariantName.CANDIDATE)
+        return make_stages(self._config, slot, bundle, self._handles, partial(self._backlog, bundle.digest))
+
+    def names(self) -> dict[str, str]:
+        """Return the version of each bundle on the shelf, by digest."""
+        return self._shelf.names()
+
+    def symbols(self) -> set[str]:
+        """Return what the bundles know that serve now."""
+        return {symbol for made in self._current.values() for symbol in made.lane.pipeline.bundle.symbol_to_id}
 
     def check(self, release: Release) -> None:
-        """Raise ReleaseRefused for a release of bundles that are not loaded: nobody could answer for them."""
-        missing = {release.production, release.candidate} - {None, *self._loaded}
-        if missing:
-            held = ", ".join(f"{loaded.bundle.version} ({digest})" for digest, loaded in self._loaded.items())
-            raise ReleaseRefused(
-                f"the release names {', '.join(sorted(map(str, missing)))}, which is not loaded here; {held} are:"
-                " name the bundle under `variants` and start the graph again"
-            )
+        """Raise ReleaseRefused for a release of bundles that are not on the shelf: nobody could answer for them."""
+        for digest in release.digests().values():
+            try:
+                self._shelf.find(digest)
+            except BundleNotLoaded as error:
+                raise ReleaseRefused(str(error)) from error
 
-    def of(self, release: Release) -> dict[VariantName, Lane]:
-        """Return the lane of each variant. Raises ReleaseRefused, see `check`."""
-        self.check(release)
-        digests = {VariantName.PRODUCTION: release.production, VariantName.CANDIDATE: release.candidate}
+    def of(self, release: Release, slots: Mapping[str, VariantName]) -> dict[VariantName, Lane]:
+        """Return the lane of each variant, once what is not held yet is loaded, here and now.
+
+        `slots`: see `serve_app.router.releases.slots`. Raises what loading a bundle raises.
+        """
+        self._slots = slots
+        loaded = {name: self._held.load(digest) for name, digest in release.digests().items()}
         self._current = {
-            name: self._variant_lane(name, digest, release.thresholds.get(name))
-            for name, digest in digests.items()
-            if digest is not None
+            name: self._variant_lane(name, one, release.thresholds.get(name)) for name, one in loaded.items()
         }
         return {name: made.lane for name, made in self._current.items()}
 
-    def pipeline(self, digest: str, thresholds: Thresholds | None) -> Pipeline:
-        """Return the pipeline of a bundle, past all batches. Raises BundleNotLoaded."""
-        loaded = self._loaded.get(digest)
-        if loaded is None:
-            raise BundleNotLoaded(
-                f"bundle {digest} is not loaded here; name it under `variants` to replay what it decided"
-            )
+    async def load(self, digests: Iterable[str], slots: Mapping[str, VariantName]) -> None:
+        """Hold bundles, here and wherever else their stages are, beside what serves meanwhile.
+
+        Raises BundleNotLoaded, and whatever keeps one from being loaded.
+        """
+        self._slots = slots
+        serving = {made.digest for made in self._current.values()}
+        for digest in set(digests) - serving:
+            await (await self._held.fetch(digest)).spread()
+
+    async def named(self, version: str) -> str:
+        """Return the digest of a version on the shelf. Raises BundleNotFound."""
+        return (await asyncio.to_thread(self._shelf.named, version)).digest
+
+    async def pipeline(self, digest: str, thresholds: Thresholds | None) -> Pipeline:
+        """Return the pipeline of a bundle, past all batches. Raises BundleNotLoaded, and what loading it raises."""
+        loaded = await self._held.fetch(digest)
         return Pipeline(loaded.bundle, loaded.stages, thresholds=thresholds)
 
     def tune(self, batching: BatchingConfig) -> None:
@@ -107,11 +113,11 @@ class Lanes:
         for name, made in self._current.items():
             made.batcher.limits = self._limits(name)
 
-    def _variant_lane(self, name: VariantName, digest: str, thresholds: Thresholds | None) -> _VariantLane:
-        before = self._current.get(name)
+    def _variant_lane(self, name: VariantName, loaded: Loaded, thresholds: Thresholds | None) -> _VariantLane:
+        before, digest = self._current.get(name), loaded.bundle.digest
         if before is not None and (before.digest, before.thresholds) == (digest, thresholds):
             return before
-        pipeline = self.pipeline(digest, thresholds)
+        pipeline = Pipeline(loaded.bundle, loaded.stages, thresholds=thresholds)
         metrics = self._metrics[name]
 
         def sent(batch: Sent) -> None:

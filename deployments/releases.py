@@ -2,28 +2,35 @@
 
 import asyncio
 import logging
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from deployments.lanes import Lanes
-from serve_app.control import Control
+from serve_app.control import Change, Control
 from serve_app.errors import ServeAppError
 from serve_app.journal import Journal, ReleaseLines
+from serve_app.parity import check_golden
 from serve_app.replay import Replayer
-from serve_app.router.releases import Author, Entry, Ledger, Release
+from serve_app.router.releases import Author, Entry, Ledger, Release, replaced, slots
 from serve_app.service import CurrentService, Keep, SignalService
 from serve_app.shadow import Offer
+from serve_app.types import VariantName
 
 log = logging.getLogger(__name__)
 
 
 def ledger_of(journal: Journal, lanes: Lanes) -> Ledger:
-    """Return the ledger in a journal's database, for the bundles that this router has loaded."""
+    """Return the ledger in a journal's database, for the bundles that this router can load."""
     return Ledger(ReleaseLines(journal.engine), lanes.check)
 
 
 def service_of(lanes: Lanes, release: Release) -> CurrentService:
     """Return the service of a release that no ledger keeps."""
-    return CurrentService(SignalService(lanes.of(release), release.assigned()))
+    return CurrentService(SignalService(lanes.of(release, _slots([release])), release.assigned()))
+
+
+def _slots(releases: Iterable[Release]) -> dict[str, VariantName]:
+    return slots((release.production, release.candidate) for release in releases)
 
 
 class Follower:
@@ -32,7 +39,8 @@ class Follower:
     def __init__(self, ledger: Ledger, lanes: Lanes, seed: Release, every_s: float, keep: Keep, offer: Offer) -> None:
         """Begin with the release in force; `seed` is it when the ledger is empty. `keep`, `offer`: see SignalService.
 
-        Raises ReleaseRefused when it names a bundle that this graph has not loaded, and JournalUnavailable.
+        Raises ReleaseRefused when it names a bundle that this graph cannot find, what loading one raises, and
+        JournalUnavailable.
         """
         self._ledger = ledger
         self._lanes = lanes
@@ -41,7 +49,7 @@ class Follower:
         author = Author("configuration", "the first release of an empty ledger", datetime.now(UTC))
         entry = self._ledger.seed(seed, author)
         service = SignalService(
-            lanes.of(entry.release), entry.release.assigned(), entry.epoch, keep, self._offered(entry)
+            lanes.of(entry.release, self._slots()), entry.release.assigned(), entry.epoch, keep, self._offered(entry)
         )
         self.current = CurrentService(service)
         self._number = entry.number
@@ -52,10 +60,19 @@ class Follower:
 
     def control(self) -> Control:
         """Return what may be asked of the ledger over HTTP."""
-        bundles = self._lanes.bundles
-        versions = {digest: bundle.version for digest, bundle in bundles.items()}
-        symbols = {symbol for bundle in bundles.values() for symbol in bundle.symbol_to_id}
-        return Control(self._ledger, versions, symbols, self.catch_up)
+        return Control(self._ledger, self._lanes, self._tried, self.catch_up)
+
+    def _slots(self, *more: Release) -> dict[str, VariantName]:
+        return _slots([*(entry.release for entry in self._ledger.entries()), *more])
+
+    async def _tried(self, version: str) -> Change:
+        """Load a version beside what serves, and let it reproduce its golden cases; return the change to it."""
+        digest = await self._lanes.named(version)
+        change = replaced(digest)
+        then = change((await asyncio.to_thread(self._ledger.entries))[-1].release)
+        await self._lanes.load([digest], await asyncio.to_thread(self._slots, then))
+        await check_golden(await self._lanes.pipeline(digest, None))
+        return change
 
     def replayer(self, journal: Journal) -> Replayer:
         """Return what computes decisions of a journal again."""
@@ -69,9 +86,11 @@ class Follower:
                 await self.catch_up()
             except ServeAppError as error:
                 log.warning("epoch %d stays in force: %s", self.current.now.epoch, error)
+            except Exception:  # what a model's libraries raise for a bundle that only this node cannot load
+                log.exception("epoch %d stays in force", self.current.now.epoch)
 
     async def catch_up(self) -> None:
-        """Put the newest release into force. Raises JournalUnavailable, HistoryAltered or ReleaseRefused."""
+        """Put the newest release into force. Raises JournalUnavailable, HistoryAltered, or what loading raises."""
         async with self._catching_up:
             if await asyncio.to_thread(self._ledger.newest) == self._number:
                 return
@@ -81,7 +100,9 @@ class Follower:
             self._number = entry.number
 
     async def _switch(self, entry: Entry) -> None:
-        lanes = self._lanes.of(entry.release)
+        places = await asyncio.to_thread(self._slots)
+        await self._lanes.load(entry.release.digests().values(), places)
+        lanes = self._lanes.of(entry.release, places)
         after = self.current.now.followed_by(lanes, entry.release.assigned(), entry.epoch, self._offered(entry))
         # Before it answers: what is loaded proves itself within milliseconds, and nothing abstains meanwhile.
         await after.prove()

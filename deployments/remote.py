@@ -13,6 +13,9 @@ from ray.serve.handle import DeploymentHandle
 from deployments.autoscaling import Backlog
 from serve_app.errors import StageUnavailable
 
+LOAD_TIMEOUT_S = 60.0
+"""For all replicas to load a bundle."""
+
 log = logging.getLogger(__name__)
 
 
@@ -64,6 +67,19 @@ class RemoteStage:
             raise  # for `run` to try again; or what the stage raised, for the pipeline to bisect
         except (BackPressureError, DeploymentUnavailableError, RayServeException, RayError, AioRpcError) as error:
             raise self._unavailable(error) from error
+
+    async def load(self, digest: str) -> None:
+        """Let every replica hold a bundle. Raises StageUnavailable, or what the first raises that cannot."""
+        self._handle = self._handle or self._make_handle()
+        try:
+            loaded = self._handle.broadcast("load", digest)
+            answers = await loaded.results_async(timeout_s=LOAD_TIMEOUT_S, return_exceptions=True)
+        except (TimeoutError, RayError, RayServeException, AioRpcError) as error:
+            raise self._unavailable(error) from error
+        for answer in answers:
+            # A replica that died meanwhile loads what the others hold when it is back.
+            if isinstance(answer, Exception) and not isinstance(answer, RayActorError):
+                raise answer
 
     def _unavailable(self, error: BaseException) -> StageUnavailable:
         """Say which stage; what Ray says of it (addresses, traces) goes to the log only."""

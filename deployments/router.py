@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import logging
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
-from deployments.bundles import BundleRef
+from deployments.bundles import Shelf
 from deployments.lanes import Lanes
 from deployments.metrics import ShadowMetrics
 from deployments.monitor import Reporter
@@ -27,7 +27,6 @@ from serve_app.once import Once
 from serve_app.parity import golden_requests
 from serve_app.router.releases import Release
 from serve_app.shadow import Shadow
-from serve_app.types import VariantName
 
 PROVE_INTERVAL_S = 0.5
 _COLLECT_AFTER = 50_000
@@ -56,7 +55,8 @@ class RouterDeployment:
     def __init__(
         self,
         config: AppConfig,
-        bundles: Mapping[VariantName, BundleRef],
+        shelf: Shelf,
+        seed: Release,
         keys: Keys,
         preprocess: DeploymentHandle[Any] | None = None,
         strategy: DeploymentHandle[Any] | None = None,
@@ -65,12 +65,7 @@ class RouterDeployment:
         self._keys = keys
         handles = StageHandles(preprocess, strategy) if preprocess and strategy else None
         context = serve.get_replica_context()
-        self._lanes = Lanes(config, bundles, handles, context.replica_tag)
-        seed = Release(
-            production=bundles[VariantName.PRODUCTION].digest,
-            candidate=bundles[VariantName.CANDIDATE].digest if VariantName.CANDIDATE in bundles else None,
-            assignment=config.router.assignment,
-        )
+        self._lanes = Lanes(config, shelf, handles, context.replica_tag)
         self._journal = Journal(config.journal) if config.journal else None
         self._shadow = Shadow(self._journal.keep_shadows, ShadowMetrics().dropped) if self._journal else None
         self._follower = self._following(self._journal, self._shadow, seed) if self._journal and self._shadow else None

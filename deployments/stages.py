@@ -1,6 +1,7 @@
 """Where each stage of a variant runs: in this process, or behind a handle. The topology, as the router sees it."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,23 +32,44 @@ class StageHandles:
     strategy: DeploymentHandle[Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A bundle, the stages that compute it, and what lets all replicas of remote ones load it."""
+
+    bundle: Bundle
+    stages: Stages
+    spread: Callable[[], Awaitable[object]]
+
+
+async def _nowhere() -> None:
+    """There is nobody else to load it."""
+
+
 def make_stages(
     config: AppConfig,
-    variant: VariantName,
+    slot: VariantName,
     bundle: Bundle,
     handles: StageHandles | None,
     backlog: Callable[[], Backlog],
-) -> Stages:
-    """Return the stages of one bundle, wherever the topology puts them; remote ones hear the `backlog`."""
+) -> Loaded:
+    """Return the stages of one bundle, wherever the topology puts them; remote ones hear the `backlog`.
+
+    `slot` is the application that a model of its own is in, see `serve_app.router.releases.slots`.
+    """
     if config.topology is Topology.FUSED:
-        return local_stages(bundle, config.model, ModelMetrics(variant).out_of_memory)
-    application = model_application(variant)
+        return Loaded(bundle, local_stages(bundle, config.model, ModelMetrics(slot).out_of_memory), _nowhere)
+    application = model_application(slot)
     # Whether it exists is not asked: that would block the event loop, and the application may start after ours.
     model = RemoteStage(
         application, lambda: serve.get_deployment_handle(MODEL, application, _check_exists=False), backlog
     )
     if handles is None:
-        return stages_of(bundle, model.run)
+        return Loaded(bundle, stages_of(bundle, model.run), lambda: model.load(bundle.digest))
     preprocess = RemoteStage("preprocess", lambda: handles.preprocess, backlog)
     strategy = RemoteStage("strategy", lambda: handles.strategy, backlog)
-    return Stages(preprocess.run, model.run, strategy.run)
+    remote = (preprocess, model, strategy)
+    return Loaded(
+        bundle,
+        Stages(preprocess.run, model.run, strategy.run),
+        lambda: asyncio.gather(*(stage.load(bundle.digest) for stage in remote)),
+    )

@@ -14,7 +14,7 @@ from serve_app.router.releases import Ledger
 from serve_app.types import Action, PositionBatch, PredictionBatch, Row, Status, Thresholds, VariantName, WindowBatch
 
 Find = Callable[[str], Awaitable[Record]]
-PipelineOf = Callable[[str, Thresholds | None], Pipeline]
+PipelineOf = Callable[[str, Thresholds | None], Awaitable[Pipeline]]
 """Returns the pipeline of a bundle, by digest, with the thresholds of a release. Raises BundleNotLoaded."""
 
 
@@ -47,7 +47,7 @@ class Replayer:
         entries = await asyncio.to_thread(self._ledger.entries)
         release = next(entry.release for entry in entries if entry.epoch == record["epoch"])
         thresholds = release.thresholds.get(VariantName(record["variant"]))
-        return await replayed(record, self._pipeline_of(record["bundle_digest"], thresholds))
+        return await replayed(record, await self._pipeline_of(record["bundle_digest"], thresholds))
 
 
 async def replayed(record: Record, pipeline: Pipeline) -> Replay:

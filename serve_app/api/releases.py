@@ -12,11 +12,18 @@ from serve_app.api.responses import respond
 from serve_app.control import Change, Control
 from serve_app.errors import ControlOff, MalformedRequest, Unauthorized
 from serve_app.router.releases import Step, promoted, rethought, shadowed, split
-from serve_app.schemas.releases import ChangeBody, PreviewBody, ShadowBody, SplitChangeBody, ThresholdsBody
+from serve_app.schemas.releases import (
+    CandidateBody,
+    ChangeBody,
+    PreviewBody,
+    ShadowBody,
+    SplitChangeBody,
+    ThresholdsBody,
+)
 
 CONTROL_KEY = "SIGNALGRAPH_CONTROL_KEY"
 """Environment variable: the key that may change releases; unset, nobody may."""
-RELEASE_BODIES = (ChangeBody, PreviewBody, ShadowBody, SplitChangeBody, ThresholdsBody)
+RELEASE_BODIES = (CandidateBody, ChangeBody, PreviewBody, ShadowBody, SplitChangeBody, ThresholdsBody)
 
 
 def split_of(body: Any) -> Change:
@@ -53,6 +60,11 @@ class ReleaseRoutes:
         """Show which symbols a split would move."""
         body = await read(request, PreviewBody)
         return respond({"moves": await self._control.preview(split_of(body), body.symbols)})
+
+    async def candidate(self, request: Request) -> Response:
+        """Load another version beside what serves, and make it the candidate, which answers nobody yet."""
+        body = await read(request, CandidateBody)
+        return respond(await self._control.candidate(body.version, body.who, body.why))
 
     async def rollback(self, request: Request) -> Response:
         """End what the candidate answers; when it answers nobody, undo the last promotion."""
@@ -93,6 +105,7 @@ def release_router(
         ),
         ("promote", routes.changes(Step.PROMOTE, ChangeBody, lambda _: promoted), ChangeBody, {}),
         ("rollback", routes.rollback, ChangeBody, {}),
+        ("candidate", routes.candidate, CandidateBody, {"version": "v1.2"}),
     ):
         text = described(model, {**example, "who": "ada", "why": "evidence of 3,000 bars"})
         router.post(f":{name}", dependencies=[Depends(routes.authorize)], openapi_extra=text)(endpoint)

@@ -111,6 +111,14 @@ def preview(url: str, api_key: str, share: float) -> None:
 
 
 @release.command()
+@click.argument("version")
+@_changing
+def candidate(version: str) -> tuple[str, dict[str, Any]]:
+    """Load another VERSION beside what serves, and make it the candidate; it answers nobody yet."""
+    return "candidate", {"version": version}
+
+
+@release.command()
 @click.argument("switch", type=click.Choice(["on", "off"]))
 @_changing
 def shadow(switch: str) -> tuple[str, dict[str, Any]]:

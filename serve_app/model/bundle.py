@@ -242,6 +242,11 @@ def _read_manifest(folder: Path) -> tuple[str, Manifest]:
     return f"sha256:{_digest(content)}", manifest
 
 
+def digest_of(path: str | Path) -> str:
+    """Return the digest of a bundle by its manifest alone. Raises BundleNotFound or BundleCorrupt, as `load_bundle`."""
+    return _read_manifest(Path(path).resolve())[0]
+
+
 def load_bundle(path: str | Path) -> Bundle:
     """Read a bundle and verify every file of it.
 

@@ -21,7 +21,7 @@ from typing import Any
 from serve_app.chain import line_of, sealed
 from serve_app.errors import BundleError, RepositoryError, ServeAppError
 from serve_app.model.atomic import append, locked, new_folder, replace_link, truncate
-from serve_app.model.bundle import Bundle, load_bundle
+from serve_app.model.bundle import Bundle, digest_of, load_bundle
 from serve_app.model.history import Entry, Move, Served, read_entries, walk_of, whole_lines
 
 LINK = "production"
@@ -48,8 +48,15 @@ class Repository:
 
     def versions(self) -> list[Version]:
         """Verify every version and return them in ascending order; entries that are not named vX.Y are passed over."""
-        names = [path.name for path in self._existing().iterdir() if VERSION.fullmatch(path.name)]
-        return [self._version(name) for name in sorted(names, key=_order)]
+        return [self._version(name) for name in self._names()]
+
+    def digests(self) -> dict[str, str]:
+        """Return the digest of each version, by its manifest alone; what is no bundle is passed over."""
+        found = {}
+        for name in self._names():
+            with suppress(BundleError):
+                found[name] = digest_of(self.folder / name)
+        return found
 
     def production(self) -> str | None:
         """Return the version that the link leads to; a path when it leads out of the repository; None without link."""
@@ -122,6 +129,10 @@ class Repository:
                     "restore that bundle, or promote another version"
                 )
             return self._move(Move.ROLLBACK, bundle, entries, who, why, now)
+
+    def _names(self) -> list[str]:
+        names = [path.name for path in self._existing().iterdir() if VERSION.fullmatch(path.name)]
+        return sorted(names, key=_order)
 
     def _existing(self) -> Path:
         if not self.folder.is_dir():

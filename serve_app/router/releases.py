@@ -1,7 +1,8 @@
 """Releases: what is in force in each epoch, and how one follows from another. Every change is a line of the ledger.
 
-    seed ──► split, shadow ──► promote ──► split, … ──► rollback
+    seed ──► split, shadow ──► promote ──► candidate, split, … ──► rollback
 
+* **Another candidate** answers nobody yet, whatever the one before it answered.
 * **Promotion** lets the candidate become production, and production the candidate, which answers nobody: it stays
   loaded, so that going back is at once.
 * **Rollback** ends what the candidate answers; when it answers nobody, it undoes the last promotion that nobody has
@@ -63,6 +64,11 @@ class Release(Section):
     def assigned(self) -> Assignment:
         """Return which variant answers which symbol."""
         return Assignment(self.assignment.candidate_share, self.assignment.salt, self.assignment.pins)
+
+    def digests(self) -> dict[VariantName, str]:
+        """Return the bundle of each variant that there is."""
+        digests = {VariantName.PRODUCTION: self.production, VariantName.CANDIDATE: self.candidate}
+        return {name: digest for name, digest in digests.items() if digest is not None}
 
     def quiet(self) -> "Release":
         """Return the release with a candidate that answers nobody, neither by share nor by pin."""
@@ -210,6 +216,32 @@ def shadowed(on: bool) -> Callable[[Release], Release]:
         return release.changed(shadow=on)
 
     return change
+
+
+def replaced(candidate: str) -> Callable[[Release], Release]:
+    """Return the change that makes another bundle the candidate, which answers nobody yet."""
+
+    def change(release: Release) -> Release:
+        for name in VariantName:
+            if candidate == getattr(release, name):
+                raise ReleaseRefused(f"{candidate} is the {name} already")
+        thresholds = {name: kept for name, kept in release.thresholds.items() if name is not VariantName.CANDIDATE}
+        return release.quiet().changed(candidate=candidate, shadow=False, thresholds=thresholds)
+
+    return change
+
+
+def slots(pairs: Iterable[tuple[str, str | None]]) -> dict[str, VariantName]:
+    """Return which of the two places for models each bundle lives in, given production and candidate of each epoch.
+
+    Production never moves; a candidate goes where production is not. Places are named by what they held first.
+    """
+    held: dict[str, VariantName] = {}
+    for production, candidate in pairs:
+        place = held.setdefault(production, VariantName.PRODUCTION)
+        if candidate not in (None, production) and held.get(candidate, place) is place:
+            held[candidate] = other_of(place)
+    return held
 
 
 def rethought(variant: VariantName, thresholds: Thresholds | None) -> Callable[[Release], Release]:

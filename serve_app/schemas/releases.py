@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from serve_app.config import Section, Share
+from serve_app.model.repository import VERSION
 from serve_app.types import Thresholds, VariantName
 
 
@@ -31,6 +32,12 @@ class ChangeBody(Section):
 
 class SplitChangeBody(SplitBody, ChangeBody):
     """See both."""
+
+
+class CandidateBody(ChangeBody):
+    """Which version beside those that the graph was started with shall be the candidate."""
+
+    version: str = Field(pattern=f"^{VERSION.pattern}$")
 
 
 class ShadowBody(ChangeBody):

@@ -9,7 +9,7 @@ from ray import serve
 from ray.serve import Application
 
 from deployments.autoscaling import Backlog
-from deployments.bundles import BundleRef
+from deployments.bundles import Shelf
 from deployments.model import ModelDeployment
 from serve_app.config import ModelAppConfig
 from serve_app.types import PredictionBatch, WindowBatch
@@ -35,4 +35,4 @@ class SlowModel(ModelDeployment):
 def build(config: ModelAppConfig) -> Application:
     """Build the application of one variant."""
     options: dict[str, Any] = {"max_ongoing_requests": 16, "ray_actor_options": {"num_cpus": 0.1}}
-    return serve.deployment(name="model", **options)(SlowModel).bind(BundleRef.of(config.bundle), config)
+    return serve.deployment(name="model", **options)(SlowModel).bind(Shelf.of(config.bundle), config)

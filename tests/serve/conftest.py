@@ -4,7 +4,7 @@ import asyncio
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,15 @@ from ray import serve
 
 from deployments import processes
 from deployments.autoscaling import Backlog
-from deployments.bundles import BundleRef
+from deployments.bundles import Held, Shelf
 from deployments.graph import API_KEYS, build_app, build_model
 from deployments.model import ModelDeployment
 from deployments.preprocess import PreprocessDeployment
 from deployments.strategy import StrategyDeployment
 from serve_app.config import AppConfig, Auth, ModelAppConfig, ModelConfig, Topology
-from serve_app.model import load_bundle
-from serve_app.pipeline import ByDigest, preprocess_of
+from serve_app.model import load_bundle, write_bundle
+from serve_app.model.repository import Repository
+from serve_app.pipeline import preprocess_of
 from serve_app.preprocess import TECH23
 from serve_app.preprocess import indicators as ta
 from serve_app.preprocess.feature_sets import CLOSE, Feature
@@ -42,12 +43,11 @@ POISON, SLOW, DEADLY = 0.9, 0.1, 0.8
 class SabotagedPreprocess(PreprocessDeployment):
     """Preprocess whose RSI looks back over ten bars, and says that it is RSI_14."""
 
-    def __init__(self, bundles: Sequence[BundleRef]) -> None:
-        super().__init__(bundles)
+    def __init__(self, shelf: Shelf) -> None:
+        super().__init__(shelf)
         short = {**TECH23.definitions, "RSI_14": Feature(11, lambda frame: ta.rsi(frame[CLOSE], 10))}
         feature_set = replace(TECH23, definitions=short)
-        spoilt = {ref.digest: replace(preprocess_of(ref.load()), feature_set=feature_set) for ref in bundles}
-        self._stage = ByDigest(spoilt)
+        self._stages = Held(shelf, lambda bundle: replace(preprocess_of(bundle), feature_set=feature_set))
 
 
 class SlowStrategy(StrategyDeployment):
@@ -61,8 +61,8 @@ class SlowStrategy(StrategyDeployment):
 class FaultyModel(ModelDeployment):
     """The real model, which fails on rows whose sentiment says so."""
 
-    def __init__(self, ref: BundleRef, config: ModelAppConfig, notes: str) -> None:
-        super().__init__(ref, config)
+    def __init__(self, shelf: Shelf, config: ModelAppConfig, notes: str) -> None:
+        super().__init__(shelf, config)
         self._grave = Path(notes) / "died"
         self._slow_batches = Path(notes) / "slow"
 
@@ -135,14 +135,28 @@ def notes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def graphs(http_port: int, notes: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Versions v1.0, v1.1, v1.2, and v1.3, which does not compute what its golden cases say."""
+    folder = tmp_path_factory.mktemp("repository")
+    for path in (PRODUCTION, CANDIDATE):
+        Repository(folder).add(Path(path))
+    bundle = load_bundle(CANDIDATE)
+    other = replace(bundle.golden, logits=bundle.golden.logits + 1)
+    for name, golden in (("v1.2", bundle.golden), ("v1.3", other)):
+        config = bundle.config.model_copy(update={"model_version": name})
+        write_bundle(replace(bundle, path=folder / name, config=config, golden=golden))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def graphs(http_port: int, notes: Path, repository: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Every topology under a route of its own; the candidate is the faulty model, and answers all in `faulty`."""
     twice: dict[str, Any] = {"num_replicas": 2, "max_ongoing_requests": 16, "ray_actor_options": {"num_cpus": 0.1}}
-    models = {"production": PRODUCTION, "candidate": CANDIDATE}
+    models = {"production": str(repository / "v1.0"), "candidate": str(repository / "v1.1")}
     production, other = (ModelAppConfig.model_validate({"variant": v, "bundle": b}) for v, b in models.items())
     serve.run(build_model(production), name="model-production", route_prefix=None)
     faulty = serve.deployment(name="model", **twice)(FaultyModel)
-    candidate = faulty.bind(BundleRef.of(CANDIDATE), other, str(notes))
+    candidate = faulty.bind(Shelf.of(models["candidate"]), other, str(notes))
     serve.run(candidate, name="model-candidate", route_prefix=None)
     configs = {str(topology): app_config(topology, share=0.0) for topology in Topology}
     configs["faulty"] = app_config(Topology.STAGED, share=1.0)

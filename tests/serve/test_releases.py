@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -61,19 +62,31 @@ def deploy(name: str, config: AppConfig) -> None:
 
 @pytest.fixture(scope="module", params=[Topology.STAGED, Topology.FUSED], ids=str)
 def graph(
-    request: pytest.FixtureRequest, graphs: dict[str, str], http_port: int, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    graphs: dict[str, str],
+    http_port: int,
+    repository: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Graph]:
     """With a ledger of its own."""
     assert graphs  # with the models that it asks
     name = f"released-{request.param}"
     folder = tmp_path_factory.mktemp("journal")
     journal = JournalConfig(url=f"sqlite:///{folder / 'journal.db'}", spool=str(folder / "spool"))
-    config = app_config(request.param, share=0.0).model_copy(update={"journal": journal})
+    config = with_bundles(app_config(request.param, share=0.0), repository).model_copy(update={"journal": journal})
     deploy(name, config)
     url = f"http://127.0.0.1:{http_port}/{name}"
     wait_until_ready(f"{url}/v2/health/ready")
     yield Graph(url, name, config)
     serve.delete(name)
+
+
+def with_bundles(config: AppConfig, repository: Path) -> AppConfig:
+    """Name the same bundles where other versions lie beside them."""
+    document = config.model_dump(mode="json")
+    for name, version in (("production", "v1.0"), ("candidate", "v1.1")):
+        document["variants"][name]["bundle"] = str(repository / version)
+    return AppConfig.model_validate(document)
 
 
 def change(url: str, name: str, **fields: Any) -> Entry:
@@ -182,6 +195,48 @@ def test_thresholds_of_a_release_decide(graph: Graph, bars: dict[str, Bars], cli
         wait_for(partial(everywhere, client, graph.url, path, body, epoch), 30, lambda: "not followed")
         actions.append(client.post(graph.url + path, json=body).json()["recommended_action"])
     assert actions == ["BUY", "HOLD"]
+
+
+def test_a_version_that_the_graph_was_not_started_with_becomes_production_and_goes_again(
+    graph: Graph, bars: dict[str, Bars]
+) -> None:
+    before = change(graph.url, "split", candidate_share=0.0).release
+    load, epochs = Load(graph.url, bars), {}
+    for name, fields in (
+        ("candidate", {"version": "v1.2"}),
+        ("split", {"candidate_share": 1.0}),
+        ("promote", {}),
+        ("rollback", {}),
+    ):
+        entry = change(graph.url, name, **fields)
+        epochs[entry.epoch] = entry.release
+        time.sleep(AGREED_S)
+    answers = [answer for _, answer in load.stop()]
+    assert all(answer["status"] == "ok" for answer in answers)
+    served = {answer["epoch"]: (answer["variant"], answer["model_version"]) for answer in answers}
+    assert [served[epoch] for epoch in epochs] == [
+        ("production", "v1.0"), ("candidate", "v1.2"), ("production", "v1.2"), ("production", "v1.0")
+    ]  # fmt: skip
+    assert list(epochs.values())[-1].production == before.production
+
+
+@pytest.mark.parametrize(
+    ("version", "reason"),
+    [("v1.3", "golden case 0: logit is"), ("v1.4", "holds no v1.4, but v1.0, v1.1, v1.2, v1.3")],
+)
+def test_a_version_that_cannot_be_loaded_changes_nothing(
+    graph: Graph, bars: dict[str, Bars], version: str, reason: str
+) -> None:
+    before = httpx2.get(f"{graph.url}/v1/releases").json()["in_force"]
+    load = Load(graph.url, bars)
+    body = {"who": "ada", "why": "a test", "version": version}
+    response = httpx2.post(f"{graph.url}/v1/releases:candidate", json=body, headers=KEY, timeout=60)
+    assert response.status_code == 409
+    assert reason in response.json()["error"]
+    newest = httpx2.get(f"{graph.url}/v1/releases").json()["history"][-1]
+    assert (newest["epoch"], newest["step"], newest["release"]) == (before["epoch"], "failed", before["release"])
+    assert reason in newest["error"]
+    assert {(answer["status"], answer["epoch"]) for _, answer in load.stop()} == {("ok", before["epoch"])}
 
 
 def test_a_graph_that_starts_again_comes_back_in_the_last_epoch(

@@ -47,7 +47,7 @@ class Loaded:
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipelines = {pipeline.bundle.digest: pipeline}
 
-    def __call__(self, digest: str, thresholds: Thresholds | None) -> Pipeline:
+    async def __call__(self, digest: str, thresholds: Thresholds | None) -> Pipeline:
         if digest not in self.pipelines:
             raise BundleNotLoaded("not loaded")
         loaded = self.pipelines[digest]

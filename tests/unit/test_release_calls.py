@@ -10,15 +10,15 @@ from starlette.testclient import TestClient
 
 from serve_app.api import Front, create_api, hash_key
 from serve_app.config import RouterConfig
-from serve_app.control import Control
+from serve_app.control import Change, Control
 from serve_app.documentation import Examples
-from serve_app.errors import JournalUnavailable
-from serve_app.router.releases import Author, Ledger, Release
+from serve_app.errors import JournalUnavailable, ParityError
+from serve_app.router.releases import Author, Ledger, Release, replaced
 from serve_app.service import SignalService
 from tests.factories import documented
 from tests.unit.ledgers import Memory
 
-OLD, NEW = (f"sha256:{digit * 64}" for digit in "ab")
+OLD, NEW, NEXT = (f"sha256:{digit * 64}" for digit in "abc")
 SYMBOLS = ("AAPL", "GOOG", "IBM", "MSFT")
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 KEY, BY = "control-key", {"who": "ada", "why": "because"}
@@ -37,6 +37,23 @@ class Caught:
         self.up += 1
 
 
+class Known:
+    """What a graph knows of two bundles, and of a third that cannot be loaded."""
+
+    def names(self) -> dict[str, str]:
+        return {OLD: "v1.0", NEW: "v1.1", NEXT: "v1.2"}
+
+    def symbols(self) -> tuple[str, ...]:
+        return SYMBOLS
+
+    async def tried(self, version: str) -> Change:
+        if version == "v1.2":
+            return replaced(NEXT)
+        if version == "v1.1":
+            return replaced(NEW)
+        raise RuntimeError("/secret/path is no model") if version == "v1.4" else ParityError("golden case 0: the logit")
+
+
 @pytest.fixture
 def caught() -> Caught:
     return Caught()
@@ -44,7 +61,7 @@ def caught() -> Caught:
 
 @pytest.fixture
 def front(caught: Caught) -> Front:
-    ledger = Ledger(Memory())
+    ledger, known = Ledger(Memory()), Known()
     ledger.seed(Release(production=OLD, candidate=NEW), Author("configuration", "first", NOW))
 
     async def monitor() -> dict[str, Any]:
@@ -57,7 +74,7 @@ def front(caught: Caught) -> Front:
         examples=Examples({}, {}, {}),
         record=lambda *_: None,
         monitor=monitor,
-        control=Control(ledger, {OLD: "v1.0", NEW: "v1.1"}, SYMBOLS, caught.catch_up, lambda: NOW),
+        control=Control(ledger, known, known.tried, caught.catch_up, lambda: NOW),
         control_key_hash=hash_key(KEY),
     )
 
@@ -102,6 +119,38 @@ def test_a_change_that_is_recorded_is_no_failure_when_it_cannot_be_put_into_forc
     monkeypatch.setattr(caught, "error", JournalUnavailable("the journal's database does not answer"))
     assert change(client, "promote")["epoch"] == 2
     assert "epoch 2 is recorded and not yet in force here" in caplog.text
+
+
+def test_another_candidate_answers_nobody_yet(client: TestClient) -> None:
+    change(client, "split", candidate_share=1.0, pins={"IBM": "candidate"})
+    change(client, "shadow", shadow=True)
+    change(client, "thresholds", variant="candidate", thresholds={"signal_threshold": 0.8})
+    entry = change(client, "candidate", version="v1.2")
+    assert (entry["step"], entry["versions"]) == ("candidate", {"production": "v1.0", "candidate": "v1.2"})
+    assignment = entry["release"].pop("assignment")
+    assert (assignment["candidate_share"], assignment["pins"]) == (0, {})
+    assert entry["release"] == {"production": OLD, "candidate": NEXT, "shadow": False, "thresholds": {}}
+
+
+@pytest.mark.parametrize(
+    ("version", "reason"),
+    [("v1.3", "golden case 0: the logit"), ("v1.4", "RuntimeError"), ("v1.1", "the candidate already")],
+)
+def test_what_cannot_be_the_candidate_changes_nothing(client: TestClient, version: str, reason: str) -> None:
+    before = client.get("/v1/releases").json()["in_force"]
+    response = client.post("/v1/releases:candidate", json={**BY, "version": version})
+    assert response.status_code == 409
+    assert reason in response.json()["error"]
+    history = client.get("/v1/releases").json()["history"]
+    assert {entry["epoch"] for entry in history} == {before["epoch"]}
+    failures = [entry["error"] for entry in history if entry["step"] == "failed"]
+    assert failures == ([] if version == "v1.1" else [f"{version} is not the candidate: {reason}"])
+    assert "secret" not in response.text
+
+
+def test_a_candidate_is_named_by_its_version(client: TestClient) -> None:
+    response = client.post("/v1/releases:candidate", json={**BY, "version": "../v1.2"})
+    assert response.status_code == 400, response.text
 
 
 def test_thresholds_come_and_go(client: TestClient) -> None:
@@ -178,7 +227,7 @@ def test_without_a_ledger_there_are_no_such_calls(front: Front) -> None:
 
 def test_the_documented_examples_can_be_sent_as_they_stand(client: TestClient) -> None:
     examples = [one for one in documented(client.get("/openapi.json").json()) if one[0].startswith("/v1/releases")]
-    assert len(examples) == 6
+    assert len(examples) == 7
     for path, name, example in examples:
         response = client.post(path, json=example)
         assert response.status_code == 200, (path, name, response.text)

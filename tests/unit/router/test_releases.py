@@ -10,7 +10,7 @@ import pytest
 
 from serve_app.config import AssignmentConfig
 from serve_app.errors import HistoryAltered, ReleaseRefused
-from serve_app.router.releases import Author, Ledger, Release, Step, promoted, split
+from serve_app.router.releases import Author, Ledger, Release, Step, promoted, slots, split
 from serve_app.types import Thresholds, VariantName
 from tests.unit.ledgers import Memory
 
@@ -137,6 +137,23 @@ def test_a_share_that_is_none_is_refused_and_said(ledger: Ledger) -> None:
 def test_every_change_says_who_and_why(who: str, why: str) -> None:
     with pytest.raises(ReleaseRefused, match="must be one line of readable text"):
         Author(who, why, datetime(2026, 3, 1, tzinfo=UTC))
+
+
+@pytest.mark.parametrize(
+    ("pairs", "places"),
+    [
+        ("a-", "a0"),
+        ("ab", "a0 b1"),
+        ("aa", "a0"),
+        ("ab ba bc", "a0 b1 c0"),  # promoted, then another candidate: where the old production was
+        ("ab ba bc cb ca", "a1 b1 c0"),  # the first one again: it lives where production is not
+        ("ab ba bc bc ab", "a0 b1 c0"),  # undone: each is still where it was
+    ],
+)
+def test_production_never_moves_and_a_candidate_lives_where_production_does_not(pairs: str, places: str) -> None:
+    found = slots((pair[0], None if pair[1] == "-" else pair[1]) for pair in pairs.split())
+    order = list(VariantName)
+    assert " ".join(f"{digest}{order.index(place)}" for digest, place in sorted(found.items())) == places
 
 
 def test_an_empty_ledger_cannot_be_changed(memory: Memory) -> None:
