@@ -35,16 +35,21 @@ class Hop(Generic[BatchT_contra, BatchT_co]):
         self._stages = Held(shelf, make)
         # Ray Serve constructs replicas inside an event loop, in which another one may not run.
         with ThreadPoolExecutor(1) as pool:
-            pool.submit(self._begin, [ref.digest for ref in shelf.refs]).result()
+            list(pool.map(self._stages.load, [ref.digest for ref in shelf.refs]))
+        self._joined = False
 
-    def _begin(self, built_on: list[str]) -> None:
-        for digest in _held_by_others():
-            try:
-                self._stages.load(digest)
-            except Exception:
-                log.exception("not loaded, as nobody needs it yet: %s", digest)
-        for digest in built_on:
-            self._stages.load(digest)
+    async def check_health(self) -> None:
+        """Ray Serve asks for the first time before the replica gets requests: then it loads what others hold."""
+        if not self._joined:
+            self._joined = True
+            for digest in await _held_by_others():
+                await self._join(digest)
+
+    async def _join(self, digest: str) -> None:
+        try:
+            await self._stages.fetch(digest)
+        except Exception:
+            log.exception("%s is not loaded, and will be tried again when it is needed", digest)
 
     async def run(self, batch: BatchT_contra, backlog: Backlog) -> BatchT_co:
         """Hand a batch to the stage of its bundle.
@@ -82,12 +87,13 @@ class Hop(Generic[BatchT_contra, BatchT_co]):
         return self._demand.stats()
 
 
-def _held_by_others() -> list[str]:
+async def _held_by_others() -> list[str]:
     """Return what the other replicas of this deployment hold, the longest unused first; nothing when none answers."""
     here = serve.get_replica_context()
     others = serve.get_deployment_handle(here.deployment, here.app_name, _check_exists=False)
     try:
-        answers: list[Any] = others.broadcast("held").results(timeout_s=JOIN_TIMEOUT_S, return_exceptions=True)
+        held = others.broadcast("held")
+        answers: list[Any] = await held.results_async(timeout_s=JOIN_TIMEOUT_S, return_exceptions=True)
     except (TimeoutError, DeploymentUnavailableError):
         return []
     return list(dict.fromkeys(digest for answer in answers if isinstance(answer, list) for digest in answer))

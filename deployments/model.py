@@ -34,7 +34,8 @@ class ModelDeployment(Hop[WindowBatch, PredictionBatch]):
         asyncio.run(check_golden(Pipeline(bundle, stages)))
         return model
 
-    def check_health(self) -> None:
+    async def check_health(self) -> None:
         """Fail when a forward pass never comes back; Ray Serve then replaces the replica."""
+        await super().check_health()
         for model in self._stages.values():
             cast("Model", model).check_health()

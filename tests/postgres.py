@@ -30,37 +30,57 @@ def answers(url: str) -> bool:
     return True
 
 
+class Postgres:
+    """A cluster in a folder of its own, which may be stopped and started again."""
+
+    def __init__(self, programs: Path, folder: Path) -> None:
+        self._programs = programs
+        self._folder = folder
+        self._port = free_port()
+        # PostgreSQL does not run as root.
+        self._user = _USER if os.geteuid() == 0 else None
+        self._server: subprocess.Popen[bytes] | None = None
+        if self._user:
+            os.chown(folder, pwd.getpwnam(self._user).pw_uid, -1)
+        made: list[str | Path] = [programs / "initdb", "-D", folder / "data", "-A", "trust", "-U", _USER, "--no-sync"]
+        subprocess.run(made, user=self._user, cwd=folder, check=True, capture_output=True)
+
+    def url(self, scheme: str = "postgresql+psycopg") -> str:
+        return f"{scheme}://{_USER}@127.0.0.1:{self._port}/postgres"
+
+    def start(self) -> None:
+        options = f"-h 127.0.0.1 -p {self._port} -k {self._folder}".split()
+        command: list[str | Path] = [self._programs / "postgres", "-D", self._folder / "data", *options]
+        server = self._server = subprocess.Popen(command, user=self._user, cwd=self._folder)
+        wait_for(lambda: answers(self.url("postgresql")), 60, lambda: f"postgres: {server.poll()}")
+
+    def stop(self) -> None:
+        """Stop as PostgreSQL stops fast: rolling back."""
+        if self._server:
+            self._server.send_signal(2)  # SIGINT
+            self._server.wait(60)
+
+
 @contextmanager
-def running(programs: Path, folder: Path, port: int, user: str | None) -> Iterator[None]:
-    """Serve the cluster in a folder, and stop at the end of the block as PostgreSQL stops fast: rolling back."""
-    options = f"-h 127.0.0.1 -p {port} -k {folder}".split()
-    with subprocess.Popen([programs / "postgres", "-D", folder / "data", *options], user=user, cwd=folder) as server:
+def cluster() -> Iterator[Postgres]:
+    """Give a running server with an empty database; skip where PostgreSQL is not installed."""
+    programs = _programs()
+    if programs is None:
+        pytest.skip("needs PostgreSQL: apt-get install postgresql")
+    folder = Path(tempfile.mkdtemp(prefix="sg-pg-", dir="/tmp"))
+    try:
+        server = Postgres(programs, folder)
         try:
-            wait_for(lambda: answers(url_of(port, "postgresql")), 60, lambda: f"postgres: {server.poll()}")
-            yield
+            server.start()
+            yield server
         finally:
-            server.send_signal(2)  # SIGINT: fast shutdown
-
-
-def url_of(port: int, scheme: str = "postgresql+psycopg") -> str:
-    return f"{scheme}://{_USER}@127.0.0.1:{port}/postgres"
+            server.stop()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
 def postgres() -> Iterator[str]:
     """Give the URL of an empty database; skip where PostgreSQL is not installed."""
-    programs = _programs()
-    if programs is None:
-        pytest.skip("needs PostgreSQL: apt-get install postgresql")
-    # PostgreSQL does not run as root.
-    user = _USER if os.geteuid() == 0 else None
-    folder, port = Path(tempfile.mkdtemp(prefix="sg-pg-", dir="/tmp")), free_port()
-    try:
-        if user:
-            os.chown(folder, pwd.getpwnam(user).pw_uid, -1)
-        made: list[str | Path] = [programs / "initdb", "-D", folder / "data", "-A", "trust", "-U", _USER, "--no-sync"]
-        subprocess.run(made, user=user, cwd=folder, check=True, capture_output=True)
-        with running(programs, folder, port, user):
-            yield url_of(port)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with cluster() as server:
+        yield server.url()

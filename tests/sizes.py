@@ -18,6 +18,8 @@ SIZES: dict[str, tuple[int, int]] = {
     "simulated experiments": (60, 400),
     "routers that are killed": (3, 40),
     "routers that are killed under load": (2, 10),
+    "rounds of kills of every stage": (1, 4),
+    "seconds without a database": (5, 30),
     "releases under load": (8, 20),
 }
 """What is counted → how many in CI, how many in a full run."""

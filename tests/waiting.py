@@ -1,9 +1,12 @@
 """Waiting for a condition, and ports that nobody holds."""
 
-import socket
+import random
 import time
 from collections.abc import Callable
-from contextlib import closing
+
+from deployments.ports import is_free
+
+_NEVER_EPHEMERAL = range(20_000, 30_000)
 
 
 def wait_for(condition: Callable[[], bool], seconds: float, otherwise: Callable[[], str]) -> None:
@@ -15,7 +18,9 @@ def wait_for(condition: Callable[[], bool], seconds: float, otherwise: Callable[
 
 
 def free_port() -> int:
-    """A port on loopback that was free a moment ago."""
-    with closing(socket.create_server(("127.0.0.1", 0))) as server:
-        port: int = server.getsockname()[1]
-        return port
+    """A port on loopback that was free a moment ago, of those that the system gives to nobody by itself.
+
+    An ephemeral one could be taken by any connection before the server that is to have it listens.
+    """
+    candidates = random.sample(_NEVER_EPHEMERAL, 100)
+    return next(port for port in candidates if is_free(port))

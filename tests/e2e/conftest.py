@@ -23,10 +23,13 @@ ROOT = Path(__file__).parents[2]
 
 
 @contextmanager
-def serve_run(config: str | Mapping[str, Any], haproxy: bool = False, **variables: str) -> Iterator[str]:
+def serve_run(
+    config: str | Mapping[str, Any], haproxy: bool = False, journal: str | None = None, **variables: str
+) -> Iterator[str]:
     """Run a configuration with `serve run`, on a free port; give its address once it is ready.
 
-    Behind Ray's plain proxy, or in the high-throughput profile; `variables` are added to the environment.
+    Behind Ray's plain proxy, or in the high-throughput profile; `journal` is its URL in place of a database of its own;
+    `variables` are added to the environment.
     """
     document = yaml.safe_load((ROOT / config).read_text()) if isinstance(config, str) else copy.deepcopy(dict(config))
     port, run_id = free_port(), secrets.token_hex(8)
@@ -36,7 +39,7 @@ def serve_run(config: str | Mapping[str, Any], haproxy: bool = False, **variable
         if "journal" in application["args"]:
             # What one run decides is its own.
             application["args"]["journal"] |= {
-                "url": f"sqlite:///{folder / 'journal.db'}",
+                "url": journal or f"sqlite:///{folder / 'journal.db'}",
                 "spool": str(folder / "spool"),
             }
     (folder / "config.yaml").write_text(yaml.safe_dump(document))

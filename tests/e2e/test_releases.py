@@ -3,22 +3,21 @@
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
-from urllib.parse import urlsplit
 
 import httpx2
-import psutil
 import pytest
 from click.testing import CliRunner
 
-from deployments import processes
 from deployments.cli import main
 from serve_app.types import Bars
 from tests.e2e.conftest import serve_run
 from tests.factories import every_form, window
+from tests.replicas import kill, run_of
 from tests.sizes import size
 from tests.waiting import wait_for
 
 KEY = "control-key"
+ROUTER = "signals:router"
 
 
 @pytest.fixture(scope="module")
@@ -121,26 +120,4 @@ def kill_one(run_id: str, given: list[str]) -> None:
     """Kill a router that answers, and wait until another has taken its place."""
     before = len(given)
     wait_for(lambda: len(given) > before + 50, 60, lambda: "no answers")
-    killed = routers(run_id)[0]
-    killed.kill()
-    wait_for(lambda: killed not in routers(run_id) and len(routers(run_id)) == 2, 60, lambda: "no new router")
-
-
-def run_of(url: str) -> str:
-    """Return the mark of all processes of a graph."""
-    listening = [one for one in psutil.net_connections("tcp4") if one.status == psutil.CONN_LISTEN]
-    pids = {one.pid for one in listening if one.laddr and one.laddr.port == urlsplit(url).port}
-    (run_id,) = {psutil.Process(pid).environ()[processes.RUN_ID] for pid in pids}
-    return run_id
-
-
-def routers(run_id: str) -> list[psutil.Process]:
-    """Return the processes of the graph's routers."""
-    return [one for one in processes.of(run_id) if "ServeReplica:signals:router" in title(one)]
-
-
-def title(process: psutil.Process) -> str:
-    try:
-        return " ".join(process.cmdline())
-    except psutil.NoSuchProcess:
-        return ""
+    kill(run_id, ROUTER)

@@ -1,5 +1,6 @@
 """Releases of a running graph: every router follows the ledger, and each answer is from one epoch of it."""
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from ray import serve
 from sqlalchemy import select
 
 from deployments import graph as graph_module
+from deployments import processes
 from deployments.graph import build_app
 from serve_app.api import CONTROL_KEY
 from serve_app.config import AppConfig, JournalConfig, Topology
@@ -23,6 +25,7 @@ from serve_app.journal.schema import decisions, shadows
 from serve_app.router.releases import Entry, Release
 from serve_app.types import Bars
 from tests.factories import every_form, window
+from tests.replicas import kill
 from tests.serve.conftest import app_config, wait_until_ready
 from tests.sizes import size
 from tests.waiting import wait_for
@@ -218,6 +221,25 @@ def test_a_version_that_the_graph_was_not_started_with_becomes_production_and_go
         ("production", "v1.0"), ("candidate", "v1.2"), ("production", "v1.2"), ("production", "v1.0")
     ]  # fmt: skip
     assert list(epochs.values())[-1].production == before.production
+
+
+@pytest.mark.parametrize("graph", [Topology.STAGED], indirect=True, ids=str)
+@pytest.mark.parametrize("deployment", ["model-candidate:model", "released-staged:preprocess"])
+def test_a_replica_that_joins_holds_what_the_others_hold(graph: Graph, deployment: str) -> None:
+    candidate = change(graph.url, "candidate", version="v1.2").release.candidate
+    application, name = deployment.split(":")
+    replicas = serve.get_deployment_handle(name, application)
+
+    def held() -> list[list[str]]:
+        return replicas.broadcast("held").results(timeout_s=30)
+
+    before = held()
+    assert all(candidate in digests for digests in before)
+    if len(before) > 1:  # of one alone, nobody is left to ask
+        kill(os.environ[processes.RUN_ID], deployment)
+        wait_for(lambda: len(held()) == len(before), 30, lambda: f"{held()}")
+        assert all(candidate in digests for digests in held())
+    change(graph.url, "candidate", version="v1.1")
 
 
 @pytest.mark.parametrize(
