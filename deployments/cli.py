@@ -17,6 +17,7 @@ COMMANDS = {
     "train": ("serve_app.cli.train:train", "Train a model and write it as a bundle."),
     "models": ("serve_app.cli.models:models", "List, promote and roll back versions; their history."),
     "release": ("serve_app.cli.release:release", "Split symbols, promote and roll back on a running graph."),
+    "outcomes": ("serve_app.cli.outcomes:outcomes", "Say what came of decisions, by later bars."),
     "experiment": ("serve_app.cli.experiment:experiment", "Is a candidate better, by what really happened?"),
     "journal": ("serve_app.cli.journal:journal", "Export decisions, and forget old ones."),
     "bundle": ("serve_app.cli.bundle:bundle", "Import and verify bundles."),

@@ -98,6 +98,10 @@ class Lanes:
         for digest in set(digests) - serving:
             await (await self._held.fetch(digest)).spread()
 
+    def bundle(self, digest: str) -> Bundle:
+        """Return a bundle on the shelf. Raises BundleNotLoaded or BundleCorrupt."""
+        return self._shelf.find(digest).load()
+
     async def named(self, version: str) -> str:
         """Return the digest of a version on the shelf. Raises BundleNotFound."""
         return (await asyncio.to_thread(self._shelf.named, version)).digest

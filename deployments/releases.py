@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from deployments.lanes import Lanes
 from serve_app.control import Change, Control
 from serve_app.errors import ServeAppError
+from serve_app.evidence import Experiments
 from serve_app.journal import Journal, ReleaseLines
 from serve_app.parity import check_golden
 from serve_app.replay import Replayer
@@ -73,6 +74,10 @@ class Follower:
         await self._lanes.load([digest], await asyncio.to_thread(self._slots, then))
         await check_golden(await self._lanes.pipeline(digest, None))
         return change
+
+    def experiments(self, journal: Journal) -> Experiments:
+        """Return what is known of each candidate."""
+        return Experiments(journal.engine, self._ledger, self._lanes.names, self._lanes.bundle)
 
     def replayer(self, journal: Journal) -> Replayer:
         """Return what computes decisions of a journal again."""

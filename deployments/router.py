@@ -22,6 +22,7 @@ from deployments.stages import StageHandles
 from serve_app.api import Front, Past, create_api
 from serve_app.config import AppConfig, RouterTuning, parse_section
 from serve_app.documentation import examples_of
+from serve_app.evidence import Experiments
 from serve_app.journal import Journal
 from serve_app.once import Once
 from serve_app.parity import golden_requests
@@ -83,6 +84,9 @@ class RouterDeployment:
             return None
         return Past(self._journal.find, self._follower.replayer(self._journal), self._journal.report)
 
+    def _experiments(self) -> Experiments | None:
+        return self._follower.experiments(self._journal) if self._journal and self._follower else None
+
     def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Take what may change while the router serves. Raises ConfigError: the replica keeps what it had."""
         tuning = parse_section(RouterTuning, user_config, "router.user_config")
@@ -104,6 +108,7 @@ class RouterDeployment:
                 api_key_hashes=self._keys.asking,
                 past=self._past(),
                 once=Once(self._service, self._journal) if self._journal else None,
+                experiments=self._experiments(),
                 control=self._follower.control() if self._follower else None,
                 control_key_hash=self._keys.control,
                 lifespan=self._lifespan,

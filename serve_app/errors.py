@@ -39,8 +39,9 @@
   + JournalUnavailable             503 journal_unavailable (Retry-After)
   + SpoolUnavailable               503 spool_unavailable (Retry-After): a decision could not be kept, so it is not given
   + UnknownDecision                404 unknown_decision
-  + BundleNotLoaded                409 bundle_not_loaded: a decision of a bundle that this graph does not serve
+  + BundleNotLoaded                409 bundle_not_loaded: a bundle that is nowhere to be found
   + EvidenceRefused                409 evidence_refused: two bundles that cannot be compared by what happened
+  + UnknownExperiment              404 unknown_experiment
   + OutcomeConflict                409 outcome_conflict: another outcome of this decision was reported before
   + IdempotencyConflict            409 idempotency_conflict: the key was used for another request
 
@@ -288,7 +289,7 @@ class UnknownDecision(ServeAppError):
 
 
 class BundleNotLoaded(ServeAppError):
-    """A decision cannot be computed again: its bundle is not loaded here."""
+    """A bundle is not among those that the graph was built on, nor among the versions beside them."""
 
     status_code = 409
     code = "bundle_not_loaded"
@@ -299,6 +300,13 @@ class EvidenceRefused(ServeAppError):
 
     status_code = 409
     code = "evidence_refused"
+
+
+class UnknownExperiment(ServeAppError):
+    """The ledger has no experiment of that name."""
+
+    status_code = 404
+    code = "unknown_experiment"
 
 
 class OutcomeConflict(ServeAppError):

@@ -10,6 +10,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from serve_app.api.decisions import decision_router
+from serve_app.api.experiments import experiment_router
 from serve_app.api.front import Front
 from serve_app.api.hot import Handler, HotRoutes
 from serve_app.api.outcomes import OUTCOME_BODIES, outcome_router
@@ -28,6 +29,8 @@ from serve_app.schemas import (
     PredictBody,
     SignalBody,
 )
+
+_MISSING: dict[int | str, dict[str, Any]] = {status: {"model": ErrorBody} for status in (404, 409)}
 
 
 def _guarded(routes: Routes, handler: Handler) -> Handler:
@@ -61,9 +64,10 @@ def create_api(front: Front, clock: Callable[[], float] = time.perf_counter) -> 
     api = FastAPIOffline(title="SignalGraph", redoc_url=None, lifespan=front.lifespan, version="1")
     api.include_router(asking)
     if front.past is not None:
-        missing: dict[int | str, dict[str, Any]] = {status: {"model": ErrorBody} for status in (404, 409)}
         for router in (decision_router(front.past), outcome_router(front.past.report)):
-            api.include_router(router, dependencies=known, responses=errors | missing)
+            api.include_router(router, dependencies=known, responses=errors | _MISSING)
+    if front.experiments is not None:
+        api.include_router(experiment_router(front.experiments), dependencies=known, responses=errors | _MISSING)
     if front.control is not None:
         api.include_router(release_router(ReleaseRoutes(front.control, front.control_key_hash), known, errors))
     api.get("/v2/health/live", tags=["health"])(routes.live)

@@ -13,6 +13,7 @@ from serve_app.config import RouterConfig
 from serve_app.control import Control
 from serve_app.documentation import Examples
 from serve_app.errors import ServeAppError
+from serve_app.evidence import Experiments
 from serve_app.once import Once
 from serve_app.service import Refused
 from serve_app.types import Decision, SignalRequest
@@ -46,6 +47,8 @@ class Front:
     """Decisions of the past; None when no journal keeps them."""
     once: Once | None = None
     """Answers requests under an idempotency key; None when there is no journal."""
+    experiments: Experiments | None = None
+    """What is known of candidates; None when there is no journal."""
     control: Control | None = None
     """Of the releases; None when no ledger keeps them."""
     control_key_hash: str | None = None

@@ -8,11 +8,11 @@ from fastapi import APIRouter, Request, Response
 from serve_app.api.body import described, read
 from serve_app.api.responses import request_id_of, respond
 from serve_app.errors import MalformedRequest, OutcomeConflict, ServeAppError, UnknownDecision
-from serve_app.journal import Report
+from serve_app.journal import Labels, Report
 from serve_app.schemas import error_document
 from serve_app.schemas.outcomes import OutcomeAnswer, OutcomeBody, OutcomesAnswer, OutcomesBody
 
-Reporting = Callable[[Mapping[str, int]], Awaitable[Mapping[str, Report]]]
+Reporting = Callable[[Labels], Awaitable[Mapping[str, Report]]]
 OUTCOME_BODIES = (OutcomeBody, OutcomesBody)
 _EXAMPLE = {"decision_id": "2095f540-c2dc-5686-a090-aa19420424f9", "label": 1}
 
@@ -52,8 +52,8 @@ def outcome_router(report: Reporting) -> APIRouter:
     return router
 
 
-def _labels(outcomes: Sequence[OutcomeBody]) -> dict[str, int]:
-    labels: dict[str, int] = {one.decision_id: one.label for one in outcomes}
+def _labels(outcomes: Sequence[OutcomeBody]) -> Labels:
+    labels = {one.decision_id: one.label for one in outcomes}
     if len(labels) < len({(one.decision_id, one.label) for one in outcomes}):
         raise MalformedRequest("one decision has two outcomes in this call; nothing was recorded")
     return labels

@@ -1,13 +1,18 @@
 """The commands `experiment …`: whether a candidate is better, by what really happened."""
 
 import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from serve_app.cli.common import AS_JSON, short, table
+from serve_app.cli.common import AS_JSON, MODELS_DIR, short, table
 from serve_app.cli.journal import JOURNAL, open_journal
 
-_COLUMNS = ("brier", "brier_base_rate", "average_precision", "n_signals", "precision")
+if TYPE_CHECKING:
+    from serve_app.evidence import Experiments
+
+_SCORES = ("brier", "log_loss", "average_precision", "calibration_error", "signals", "hit_rate")
 
 
 @click.group()
@@ -15,26 +20,56 @@ def experiment() -> None:
     """See what the journal says of a candidate beside production."""
 
 
-@experiment.command()
-@click.argument("production", type=click.Path())
-@click.argument("candidate", type=click.Path())
-@JOURNAL
-@AS_JSON
-def report(production: str, candidate: str, url: str, as_json: bool) -> None:
-    """Compare two bundles on the bars that both predicted, one of them in the shadow."""
-    from serve_app.evidence import gather  # noqa: PLC0415
-    from serve_app.journal import scored_by_both  # noqa: PLC0415
-    from serve_app.model import load_bundle  # noqa: PLC0415
+def _experiments(url: str, models_dir: Path) -> "Experiments":
+    from serve_app.evidence import Experiments  # noqa: PLC0415
+    from serve_app.journal import ReleaseLines  # noqa: PLC0415
+    from serve_app.model.repository import Repository  # noqa: PLC0415
+    from serve_app.router.releases import Ledger  # noqa: PLC0415
 
-    bundles = load_bundle(production), load_bundle(candidate)
-    found = gather(scored_by_both(open_journal(url), [bundle.digest for bundle in bundles]), *bundles)
-    if as_json:
-        click.echo(json.dumps(found.document(), indent=2))
-        return
-    click.echo(", ".join(f"{n:,} {name}" for name, n in found.counts.items()))
+    engine, repository = open_journal(url), Repository(models_dir)
+    return Experiments(engine, Ledger(ReleaseLines(engine)), repository.names, repository.bundle)
+
+
+@experiment.command("list")
+@JOURNAL
+@MODELS_DIR
+def show(url: str, models_dir: Path) -> None:
+    """Show every pair of bundles that were production and candidate."""
+    found = _experiments(url, models_dir).list()
+    table(("NAME", "SINCE", "EPOCHS"), [[one["name"], short(one["since"]), str(len(one["epochs"]))] for one in found])
+
+
+@experiment.command()
+@click.argument("name")
+@JOURNAL
+@MODELS_DIR
+@AS_JSON
+@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write a page with plots there.")
+def report(name: str, url: str, models_dir: Path, as_json: bool, html: Path | None) -> None:
+    """Say whether the candidate of the experiment NAME, such as v1.0-vs-v1.1, is better."""
+    found = _experiments(url, models_dir).report(name)
+    if html is not None:
+        from serve_app.evidence.page import page  # noqa: PLC0415
+
+        html.write_text(page(found))
+    click.echo(json.dumps(found, indent=2)) if as_json else _tell(found)
+
+
+def _tell(found: dict[str, Any]) -> None:
+    paired = found["paired"]
+    click.echo("predicted by both: " + _counted(paired["counts"]))
     rows = [
-        [name, bundle.version, *(short(found.measured[name][column]) for column in _COLUMNS)]
-        for name, bundle in zip(("production", "candidate"), bundles, strict=True)
+        [name, found["variants"][name]["version"], *(short(scores[score]) for score in _SCORES)]
+        for name, scores in paired["variants"].items()
     ]
-    table(("VARIANT", "VERSION", "BRIER", "OF BASE RATE", "AVERAGE PRECISION", "SIGNALS", "RIGHT"), rows)
-    click.echo(f"{found.verdict.advice}: {found.verdict.because}")
+    table(("VARIANT", "VERSION", *(score.upper().replace("_", " ") for score in _SCORES)), rows)
+    for name, one in found["variants"].items():
+        abstained = f", abstained {_counted(one['abstained'])}" if one["abstained"] else ""
+        click.echo(f"{name} answered {one['answered']:,}{abstained}; outcomes {_counted(one['outcomes'])}")
+    for doubt in found["doubts"]:
+        click.echo(f"not to be believed: {doubt}")
+    click.echo(f"{found['verdict']['advice']}: {found['verdict']['because']}")
+
+
+def _counted(counts: dict[str, int]) -> str:
+    return ", ".join(f"{n:,} {name}" for name, n in counts.items())

@@ -1,17 +1,20 @@
 """The journal: what was decided and what is in force, in a database that outlives the graph."""
 
+from serve_app.journal.answers import answered
 from serve_app.journal.journal import Journal
-from serve_app.journal.outcomes import Report
+from serve_app.journal.outcomes import Labels, Report
 from serve_app.journal.pairs import ScoredByBoth, scored_by_both
 from serve_app.journal.record import Record, decision_of, unpack_row
 from serve_app.journal.store import ReleaseLines, connect, from_here
 
 __all__ = [
     "Journal",
+    "Labels",
     "Record",
     "ReleaseLines",
     "Report",
     "ScoredByBoth",
+    "answered",
     "connect",
     "decision_of",
     "from_here",

@@ -3,13 +3,13 @@
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from serve_app.config import JournalConfig
 from serve_app.errors import JournalUnavailable, SpoolUnavailable, UnknownDecision
-from serve_app.journal.outcomes import Outcomes, Report
+from serve_app.journal.outcomes import Labels, Outcomes, Report
 from serve_app.journal.record import Record, pack, pack_shadow
 from serve_app.journal.spool import Spool
 from serve_app.journal.store import Decisions, connect
@@ -56,7 +56,7 @@ class Journal:
         """Return by its id each of these decisions that is in the database. Raises JournalUnavailable."""
         return self._decisions.find_all(decision_ids)
 
-    async def report(self, labels: Mapping[str, int]) -> dict[str, Report]:
+    async def report(self, labels: Labels) -> dict[str, Report]:
         """Record what came of decisions, by their ids. Raises JournalUnavailable."""
         said = await self._report(labels)
         if Report.UNKNOWN in said.values():
@@ -70,7 +70,7 @@ class Journal:
         await asyncio.to_thread(self.ship)
         await asyncio.sleep(2 * self._every_s)
 
-    async def _report(self, labels: Mapping[str, int]) -> dict[str, Report]:
+    async def _report(self, labels: Labels) -> dict[str, Report]:
         return await asyncio.to_thread(self._outcomes.report, labels, self._clock())
 
     def ship(self) -> int:

@@ -21,7 +21,9 @@ class ScoredByBoth:
     probabilities: dict[str, float]
     """By the digest of the bundle."""
     label: int | None
-    """None: nobody has reported one."""
+    """None: nobody has reported one, or it is censored."""
+    censored: bool = False
+    """Whether it was reported that nobody will ever know."""
 
 
 def scored_by_both(engine: Engine, digests: Sequence[str]) -> list[ScoredByBoth]:
@@ -39,6 +41,7 @@ def scored_by_both(engine: Engine, digests: Sequence[str]) -> list[ScoredByBoth]
             shadows.c.bundle_digest.label("other_digest"),
             shadows.c.probability.label("other_probability"),
             outcomes.c.label,
+            outcomes.c.at,
         )
         .join(shadows, shadows.c.decision_id == decisions.c.decision_id)
         .outerjoin(outcomes, outcomes.c.decision_id == decisions.c.decision_id)
@@ -49,8 +52,11 @@ def scored_by_both(engine: Engine, digests: Sequence[str]) -> list[ScoredByBoth]
     )
     first: dict[tuple[str, np.datetime64], ScoredByBoth] = {}
     with answering(), engine.connect() as connection:
-        for symbol, timestamp, digest, probability, other, other_probability, label in connection.execute(query):
+        for symbol, timestamp, digest, probability, other, other_probability, label, reported in connection.execute(
+            query
+        ):
             time = np.datetime64(timestamp.replace(tzinfo=None), "us")
             probabilities = {digest: probability, other: other_probability}
-            first.setdefault((symbol, time), ScoredByBoth(symbol, time, probabilities, label))
+            censored = label is None and reported is not None
+            first.setdefault((symbol, time), ScoredByBoth(symbol, time, probabilities, label, censored))
     return list(first.values())

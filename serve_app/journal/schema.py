@@ -37,7 +37,7 @@ outcomes = Table(
     "outcomes",
     metadata,
     Column("decision_id", Text, primary_key=True),
-    Column("label", Integer, nullable=False, comment="0 or 1, by the definition of the bundle"),
+    Column("label", Integer, comment="0 or 1, by the definition of the bundle; null when nobody will ever know"),
     Column("at", Instant, nullable=False, comment="when it was reported"),
 )
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from serve_app.chain import line_of, sealed
-from serve_app.errors import BundleError, RepositoryError, ServeAppError
+from serve_app.errors import BundleError, BundleNotFound, RepositoryError, ServeAppError
 from serve_app.model.atomic import append, locked, new_folder, replace_link, truncate
 from serve_app.model.bundle import Bundle, digest_of, load_bundle
 from serve_app.model.history import Entry, Move, Served, read_entries, walk_of, whole_lines
@@ -129,6 +129,17 @@ class Repository:
                     "restore that bundle, or promote another version"
                 )
             return self._move(Move.ROLLBACK, bundle, entries, who, why, now)
+
+    def names(self) -> dict[str, str]:
+        """Return the version of each digest."""
+        return {digest: version for version, digest in self.digests().items()}
+
+    def bundle(self, digest: str) -> Bundle:
+        """Return the version of a digest, verified. Raises BundleNotFound or BundleCorrupt."""
+        version = self.names().get(digest)
+        if version is None:
+            raise BundleNotFound(f"no version in {self.folder} is {digest}; put it back")
+        return self._verified(version)
 
     def _names(self) -> list[str]:
         names = [path.name for path in self._existing().iterdir() if VERSION.fullmatch(path.name)]

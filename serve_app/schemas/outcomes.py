@@ -12,7 +12,8 @@ class OutcomeBody(Section):
     """What came of one decision, by the label that its bundle defines."""
 
     decision_id: str = Field(min_length=1)
-    label: Literal[0, 1]
+    label: Literal[0, 1] | None
+    """null: censored, as nobody will ever know (trading was halted, prices are missing)."""
 
 
 class OutcomesBody(Section):

@@ -1,23 +1,17 @@
 """From the journal to a verdict: pairs, what counts and what has to wait."""
 
-import asyncio
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
-from deployments.cli import main
-from serve_app.config import JournalConfig
 from serve_app.errors import EvidenceRefused
-from serve_app.evidence import gather
-from serve_app.journal import Journal, ScoredByBoth
+from serve_app.evidence.paired import gather
+from serve_app.journal import ScoredByBoth
 from serve_app.model import Bundle, load_bundle
 from serve_app.router.experiments import Advice, compare
 from serve_app.types import Row
-from tests.unit.decisions import DECIDED
 from tests.unit.router.experiments.simulation import HORIZON, SYMBOLS, market
 from tests.unit.router.experiments.test_paired import some
 
@@ -53,18 +47,23 @@ def test_a_verdict_is_that_of_the_pairs_whose_horizon_has_ended(bundles: tuple[B
     ]
     found = gather(scored, *bundles)
     ended = (bars - HORIZON) * SYMBOLS
-    assert found.counts == {"scored": bars * SYMBOLS, "compared": ended, "pending": HORIZON * SYMBOLS, "missing": 0}
+    assert found.counts == {
+        "scored": bars * SYMBOLS,
+        "compared": ended,
+        "pending": HORIZON * SYMBOLS,
+        "censored": 0,
+        "missing": 0,
+    }
     expected = compare(some(pairs, slice(ended)), HORIZON)
     np.testing.assert_array_equal(found.comparison.mean, expected.mean)
     np.testing.assert_array_equal(found.comparison.high, expected.high)
     assert found.verdict.advice is Advice.PROMOTE
-    assert found.measured["candidate"]["n"] == ended
-    better, worse = (found.measured[name]["brier"] for name in ("candidate", "production"))
+    assert found.measured["candidate"].n == ended
+    better, worse = (found.measured[name].brier for name in ("candidate", "production"))
     assert better is not None
     assert worse is not None
     assert better < worse
     document = json.loads(json.dumps(found.document()))
-    assert document["verdict"]["advice"] == "promote"
     assert len(document["brier_difference"]["time"]) == len(expected)
 
 
@@ -76,7 +75,16 @@ def test_an_early_outcome_waits_for_its_horizon_and_one_that_never_came_is_missi
     scored = [ScoredByBoth("IBM", hour, dict.fromkeys(digests, 0.5), None) for hour in hours]
     scored[0] = replace(scored[0], label=1)
     scored[-1] = replace(scored[-1], label=1)  # its target was reached within the bar: others of its time are open
-    assert gather(scored, *bundles).counts == {"scored": 10, "compared": 1, "pending": 8, "missing": 1}
+    assert gather(scored, *bundles).counts == {
+        "scored": 10,
+        "compared": 1,
+        "pending": 8,
+        "censored": 0,
+        "missing": 1,
+    }
+    scored[1] = replace(scored[1], censored=True)
+    counts = gather(scored, *bundles).counts
+    assert (counts["censored"], counts["missing"]) == (1, 0)
     few = gather(scored[:3], *bundles)
     assert few.counts["pending"] == 3
     assert few.verdict.advice is Advice.NOT_YET
@@ -92,20 +100,3 @@ def test_bundles_of_different_outcomes_are_not_compared(bundles: tuple[Bundle, B
 def test_a_bundle_is_not_compared_with_itself(bundles: tuple[Bundle, Bundle]) -> None:
     with pytest.raises(EvidenceRefused, match="are the same bundle: name two"):
         gather([], bundles[0], bundles[0])
-
-
-def test_the_command(tmp_path: Path, pipeline_bundles: tuple[Bundle, Bundle]) -> None:
-    url = f"sqlite:///{tmp_path / 'kept.db'}"
-    production, candidate = pipeline_bundles
-    journal = Journal(JournalConfig(url=url, spool=str(tmp_path / "spool")))
-    one = replace(DECIDED, bundle_digest=production.digest)
-    journal.keep([(one, ROW)])
-    journal.keep_shadows([replace(one, bundle_digest=candidate.digest, probability=0.2)])
-    asyncio.run(journal.close())
-    command = ["experiment", "report", "models/v1.0", "models/v1.1", "--journal", url]
-    said = CliRunner().invoke(main, command)
-    assert said.exit_code == 0, said.output
-    assert "1 scored, 0 compared, 1 pending, 0 missing" in said.output
-    assert "not_yet: no bar has counted yet" in said.output
-    document = json.loads(CliRunner().invoke(main, [*command, "--json"]).output)
-    assert document["counts"]["pending"] == 1
