@@ -2,17 +2,22 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 from deployments.lanes import Lanes
 from serve_app.control import Change, Control
 from serve_app.errors import ServeAppError
 from serve_app.evidence import Experiments
-from serve_app.journal import Journal, ReleaseLines
+from serve_app.guard import Guard, Senses
+from serve_app.journal import Journal, ReleaseLines, vitals
+from serve_app.monitor import failures
 from serve_app.parity import check_golden
 from serve_app.replay import Replayer
-from serve_app.router.releases import Author, Entry, Ledger, Release, replaced, slots
+from serve_app.router.changes import replaced
+from serve_app.router.releases import Author, Entry, Ledger, Release
+from serve_app.router.slots import slots
 from serve_app.service import CurrentService, Keep, SignalService
 from serve_app.shadow import Offer
 from serve_app.types import VariantName
@@ -53,6 +58,7 @@ class Follower:
             lanes.of(entry.release, self._slots()), entry.release.assigned(), entry.epoch, keep, self._offered(entry)
         )
         self.current = CurrentService(service)
+        self._entry = entry
         self._number = entry.number
         self._catching_up = asyncio.Lock()
 
@@ -83,6 +89,22 @@ class Follower:
         """Return what computes decisions of a journal again."""
         return Replayer(journal.find, self._ledger, self._lanes.pipeline)
 
+    def guard(self, journal: Journal, monitor: Callable[[], Awaitable[Mapping[str, Any]]]) -> Guard:
+        """Return what moves guarded promotions on, and back."""
+        experiments = self.experiments(journal)
+
+        async def errors() -> tuple[int, int]:
+            return failures(await monitor())
+
+        senses = Senses(
+            in_force=lambda: self._entry,
+            vitals=lambda epoch, name: asyncio.to_thread(vitals, journal.engine, epoch, name),
+            errors=errors,
+            parity=lambda name: check_golden(self.current.now.pipeline(name)),
+            evidence=lambda entry: asyncio.to_thread(experiments.report_of, entry.release),
+        )
+        return Guard(self._ledger, senses, self.catch_up)
+
     async def follow_forever(self) -> None:
         """Catch up again and again, until cancelled. While the database is away, the release in force stays."""
         while True:
@@ -112,4 +134,5 @@ class Follower:
         # Before it answers: what is loaded proves itself within milliseconds, and nothing abstains meanwhile.
         await after.prove()
         self.current.now = after
+        self._entry = entry
         log.warning("epoch %d is in force: %s by %s (%s)", entry.epoch, entry.step, entry.who, entry.why)

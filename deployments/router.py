@@ -126,6 +126,8 @@ class RouterDeployment:
         work = [self._prove(), self._reporter.push_forever()]
         if self._follower:
             work.append(self._follower.follow_forever())
+        if self._follower and self._journal:
+            work.append(self._follower.guard(self._journal, self._reporter.snapshot).watch_forever())
         if self._shadow:
             work.append(self._shadow.score_forever())
         if self._journal:

@@ -6,9 +6,9 @@ What a chain cannot show is that whole records at its end were cut off, or that 
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
-from pydantic import ValidationError
+from pydantic import PrivateAttr
 
 from serve_app.config import Section
 from serve_app.errors import HistoryAltered
@@ -23,6 +23,17 @@ class Link(Section):
     """SHA-256 of the line before, of nothing for the first."""
     sha256: str
     """Of this line without this field, so that the last line, too, shows a change."""
+    _line: bytes = PrivateAttr(b"")
+
+    @property
+    def line(self) -> bytes:
+        """The record as it was written, without the line's end: a later release of this code may know more fields."""
+        return self._line
+
+    def written(self, line: bytes) -> Self:
+        """Remember how it was written."""
+        self._line = line
+        return self
 
 
 def sha256(content: bytes) -> str:
@@ -34,24 +45,12 @@ def _json(document: Mapping[str, Any]) -> bytes:
     return json.dumps(document, ensure_ascii=False).encode()
 
 
-def line_of(link: Link) -> bytes:
-    """Return the one spelling of a record, without the line's end: what it records, then its place in the chain."""
-    return _json({**_unsealed(link), "sha256": link.sha256})
-
-
-def _unsealed(link: Link) -> dict[str, Any]:
-    recorded = link.model_dump(mode="json", exclude=set(Link.model_fields))
-    return {**recorded, "previous_line": link.previous_line}
-
-
-def _seal(link: Link) -> str:
-    return sha256(_json(_unsealed(link)))
-
-
 def sealed(kind: type[LinkT], before: Link | None, **fields: Any) -> LinkT:
     """Return a record that follows another, or begins a chain, with its own digest filled in."""
-    link = kind(**fields, previous_line=sha256(line_of(before) if before else b""), sha256="")
-    return link.model_copy(update={"sha256": _seal(link)})
+    link = kind(**fields, previous_line=sha256(before.line if before else b""), sha256="")
+    unsealed = {**link.model_dump(mode="json", exclude=set(Link.model_fields)), "previous_line": link.previous_line}
+    seal = sha256(_json(unsealed))
+    return link.model_copy(update={"sha256": seal}).written(_json({**unsealed, "sha256": seal}))
 
 
 def read_chain(kind: type[LinkT], lines: Iterable[bytes], where: str) -> list[LinkT]:
@@ -75,7 +74,10 @@ def read_chain(kind: type[LinkT], lines: Iterable[bytes], where: str) -> list[Li
 def _link(kind: type[LinkT], line: bytes) -> LinkT | None:
     """Read one line; None when it is not exactly as it was written."""
     try:
+        document = json.loads(line)
         link = kind.model_validate_json(line)
-    except ValidationError:
+    except ValueError:
         return None
-    return link if line == line_of(link) and link.sha256 == _seal(link) else None
+    unsealed = {name: value for name, value in document.items() if name != "sha256"}
+    intact = line == _json({**unsealed, "sha256": link.sha256}) and link.sha256 == sha256(_json(unsealed))
+    return link.written(line) if intact else None

@@ -66,10 +66,10 @@ class Control:
         moves = ((symbol, now.variant(symbol), then.variant(symbol)) for symbol in asked)
         return [{"symbol": symbol, "from": a, "to": b} for symbol, a, b in moves if a is not b]
 
-    async def change(self, step: Step, change: Change, who: str, why: str) -> dict[str, Any]:
-        """Record a change and put it into force. Raises ReleaseRefused when it cannot be."""
+    async def change(self, step: Step, change: Change, who: str, why: str, by_plan: bool = False) -> dict[str, Any]:
+        """Record a change and put it into force. Raises ReleaseRefused when it cannot be. `by_plan`: see the ledger."""
         author = Author(who, why, self._clock())
-        return await self._recorded(lambda: self._ledger.change(step, change, author))
+        return await self._recorded(lambda: self._ledger.change(step, change, author, by_plan=by_plan))
 
     async def candidate(self, version: str, who: str, why: str) -> dict[str, Any]:
         """Load another version and make it the candidate, which answers nobody yet.

@@ -321,3 +321,11 @@ class IdempotencyConflict(ServeAppError):
 
     status_code = 409
     code = "idempotency_conflict"
+
+
+def _all(kind: type[ServeAppError]) -> list[type[ServeAppError]]:
+    return [kind, *(one for child in kind.__subclasses__() for one in _all(child))]
+
+
+SERVER_CODES = frozenset(kind.code for kind in _all(ServeAppError) if kind.status_code >= 500)
+"""Codes of errors that are not the client's fault."""

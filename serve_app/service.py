@@ -138,7 +138,11 @@ class SignalService:
     @property
     def production(self) -> Pipeline:
         """The pipeline of the production variant."""
-        return self._lanes[VariantName.PRODUCTION].pipeline
+        return self.pipeline(VariantName.PRODUCTION)
+
+    def pipeline(self, name: VariantName) -> Pipeline:
+        """Return the pipeline of a variant that there is."""
+        return self._lanes[name].pipeline
 
     def readiness(self) -> dict[str, str | None]:
         """Return, for each variant, why it may not serve yet, or None."""

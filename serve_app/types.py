@@ -274,3 +274,13 @@ class Decision:
     batch_size: int = 0
     timings_ms: Mapping[str, float] = field(default_factory=dict)
     window_crc: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """How one variant does in one epoch."""
+
+    answered: int = 0
+    abstained: int = 0
+    p95_ms: float | None = None
+    """Of the time in the stages; None where nothing was answered."""

@@ -11,11 +11,14 @@ from serve_app.api.front import bearer_of
 from serve_app.api.responses import respond
 from serve_app.control import Change, Control
 from serve_app.errors import ControlOff, MalformedRequest, Unauthorized
-from serve_app.router.releases import Step, promoted, rethought, shadowed, split
+from serve_app.router.changes import promoted, rethought, shadowed, split
+from serve_app.router.guarded import begun
+from serve_app.router.releases import Step
 from serve_app.schemas.releases import (
     CandidateBody,
     ChangeBody,
     PreviewBody,
+    PromoteBody,
     ShadowBody,
     SplitChangeBody,
     ThresholdsBody,
@@ -23,7 +26,7 @@ from serve_app.schemas.releases import (
 
 CONTROL_KEY = "SIGNALGRAPH_CONTROL_KEY"
 """Environment variable: the key that may change releases; unset, nobody may."""
-RELEASE_BODIES = (CandidateBody, ChangeBody, PreviewBody, ShadowBody, SplitChangeBody, ThresholdsBody)
+RELEASE_BODIES = (CandidateBody, ChangeBody, PreviewBody, PromoteBody, ShadowBody, SplitChangeBody, ThresholdsBody)
 
 
 def split_of(body: Any) -> Change:
@@ -66,6 +69,12 @@ class ReleaseRoutes:
         body = await read(request, CandidateBody)
         return respond(await self._control.candidate(body.version, body.who, body.why))
 
+    async def promote(self, request: Request) -> Response:
+        """Make the candidate production: at once, or by the steps of a plan, and back when a guardrail trips."""
+        body = await read(request, PromoteBody)
+        step, change = (Step.PROMOTE, promoted) if body.plan is None else (Step.GUARD, begun(body.plan))
+        return respond(await self._control.change(step, change, body.who, body.why, by_plan=body.plan is not None))
+
     async def rollback(self, request: Request) -> Response:
         """End what the candidate answers; when it answers nobody, undo the last promotion."""
         body = await read(request, ChangeBody)
@@ -103,7 +112,7 @@ def release_router(
             ThresholdsBody,
             {"variant": "candidate", "thresholds": {"signal_threshold": 0.8}},
         ),
-        ("promote", routes.changes(Step.PROMOTE, ChangeBody, lambda _: promoted), ChangeBody, {}),
+        ("promote", routes.promote, PromoteBody, {}),
         ("rollback", routes.rollback, ChangeBody, {}),
         ("candidate", routes.candidate, CandidateBody, {"version": "v1.2"}),
     ):

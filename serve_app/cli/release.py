@@ -127,10 +127,24 @@ def shadow(switch: str) -> tuple[str, dict[str, Any]]:
 
 
 @release.command()
+@click.option("--guarded", is_flag=True, help="Step by step, by itself, and back by itself when a guardrail trips.")
+@click.option("--pin", "pins", multiple=True, metavar="SYMBOL", help="Guarded: first of all for these.")
+@click.option("--share", "shares", type=click.FloatRange(0, 1), multiple=True, help="Guarded: one step for each.")
+@click.option("--step-minutes", type=click.FloatRange(min=0, min_open=True), help="Guarded: of each step, at least.")
+@click.option("--min-answers", type=click.IntRange(min=1), help="Guarded: that a step needs to be over.")
+@click.option("--wait-for-evidence", is_flag=True, help="Guarded: production only once the verdict is promote.")
 @_changing
-def promote() -> tuple[str, dict[str, Any]]:
+def promote(guarded: bool, **asked: Any) -> tuple[str, dict[str, Any]]:
     """Make the candidate production; production stays loaded as the candidate, and answers nobody."""
-    return "promote", {}
+    minutes, answers = asked.pop("step_minutes"), asked.pop("min_answers")
+    plan = {name: value for name, value in asked.items() if value}
+    if minutes is not None:
+        plan["step_s"] = 60 * minutes
+    if answers is not None:
+        plan["guardrails"] = {"min_answers": answers}
+    if plan and not guarded:
+        raise click.UsageError("these options are for --guarded")
+    return "promote", {"plan": plan} if guarded else {}
 
 
 @release.command()
@@ -164,11 +178,14 @@ def _cells(entry: dict[str, Any]) -> list[str]:
 
 
 def _tell(entry: dict[str, Any]) -> None:
+    from serve_app.router.plan import Plan  # noqa: PLC0415
+
     epoch, at, step, production, candidate, share, who, why = _cells(entry)
     pins = entry["release"]["assignment"]["pins"]
     pinned = "".join(f", {symbol} pinned to {variant}" for symbol, variant in sorted(pins.items()))
     shadow = ", shadow on" if entry["release"]["shadow"] else ""
-    click.echo(
-        f"epoch {epoch}: production {production}, candidate {candidate} with {share} of the symbols{pinned}{shadow}"
-    )
+    plan = entry["release"]["plan"]
+    guarded = f", guarded: {Plan.model_validate(plan)}" if plan else ""
+    more = f"{pinned}{shadow}{guarded}"
+    click.echo(f"epoch {epoch}: production {production}, candidate {candidate} with {share} of the symbols{more}")
     click.echo(f"since {at}: {step} by {who} ({why})")

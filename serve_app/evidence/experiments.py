@@ -1,6 +1,6 @@
 """The experiments of a ledger: each pair of bundles that were production and candidate, and what is known of them."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -13,7 +13,7 @@ from serve_app.evidence.horizon import ends
 from serve_app.evidence.paired import gather
 from serve_app.journal import answered, scored_by_both
 from serve_app.model import Bundle
-from serve_app.router.releases import Entry, Ledger
+from serve_app.router.releases import Entry, Ledger, Release
 from serve_app.types import VariantName
 
 
@@ -77,7 +77,19 @@ class Experiments:
         known = experiments_of(entries, self._names())
         if name not in known:
             raise UnknownExperiment(f"there is no experiment {name}; there are {', '.join(known) or 'none yet'}")
-        experiment = known[name]
+        return self._report(known[name], entries)
+
+    def report_of(self, release: Release) -> dict[str, Any]:
+        """Return the evidence of the experiment that a release of the ledger, with a candidate, belongs to.
+
+        Raises as `report`.
+        """
+        entries = self._ledger.entries()
+        known = experiments_of(entries, self._names()).values()
+        pair = (release.production, release.candidate)
+        return self._report(next(one for one in known if (one.production, one.candidate) == pair), entries)
+
+    def _report(self, experiment: Experiment, entries: Sequence[Entry]) -> dict[str, Any]:
         production, candidate = (self._bundle_of(digest) for digest in (experiment.production, experiment.candidate))
         both = gather(scored_by_both(self._engine, [production.digest, candidate.digest]), production, candidate)
         answers = answered(self._engine, experiment.epochs)

@@ -6,6 +6,7 @@ from serve_app.journal.outcomes import Labels, Report
 from serve_app.journal.pairs import ScoredByBoth, scored_by_both
 from serve_app.journal.record import Record, decision_of, unpack_row
 from serve_app.journal.store import ReleaseLines, connect, from_here
+from serve_app.journal.vitals import vitals
 
 __all__ = [
     "Journal",
@@ -20,4 +21,5 @@ __all__ = [
     "from_here",
     "scored_by_both",
     "unpack_row",
+    "vitals",
 ]

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from serve_app.chain import line_of, sealed
+from serve_app.chain import sealed
 from serve_app.errors import BundleError, BundleNotFound, RepositoryError, ServeAppError
 from serve_app.model.atomic import append, locked, new_folder, replace_link, truncate
 from serve_app.model.bundle import Bundle, digest_of, load_bundle
@@ -203,7 +203,7 @@ class Repository:
             who=who,
             why=why,
         )
-        append(self.folder / HISTORY, line_of(entry) + b"\n")
+        append(self.folder / HISTORY, entry.line + b"\n")
         replace_link(self.folder / LINK, bundle.version)
         return entry
 

@@ -1,12 +1,13 @@
 """Rolling counts and percentiles, from what routers have summed up."""
 
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from serve_app.errors import SERVER_CODES
 from serve_app.monitor.observation import Observations, VariantObservations
 
 PERCENTILES = (50, 95, 99)
@@ -57,6 +58,13 @@ class _VariantState:
             "latency_ms": _percentiles(self._latencies),
             "stages_ms": {stage: _percentiles(values) for stage, values in self._stages.items()},
         }
+
+
+def failures(snapshot: Mapping[str, Any]) -> tuple[int, int]:
+    """Return how many requests a snapshot counts as failed by the server's fault, and how many in all."""
+    errors = sum(n for code, n in snapshot["errors"].items() if code in SERVER_CODES)
+    answered = sum(variant["requests"] for variant in snapshot["variants"].values())
+    return errors, answered + sum(snapshot["errors"].values())
 
 
 class MonitorState:

@@ -5,6 +5,7 @@
 * **Another candidate** answers nobody yet, whatever the one before it answered.
 * **Promotion** lets the candidate become production, and production the candidate, which answers nobody: it stays
   loaded, so that going back is at once.
+* **A guarded promotion** goes through its steps by itself, and back by itself; see `plan`. Any change by hand ends it.
 * **Rollback** ends what the candidate answers; when it answers nobody, it undoes the last promotion that nobody has
   undone. Either way what was rolled back answers nobody afterwards.
 * **A failure** (a candidate that could not be loaded) is recorded under the epoch that stays in force.
@@ -19,11 +20,12 @@ from typing import Protocol
 
 from pydantic import AwareDatetime, Field, model_validator
 
-from serve_app.chain import Link, line_of, read_chain, sealed
+from serve_app.chain import Link, read_chain, sealed
 from serve_app.config import AssignmentConfig, Section
 from serve_app.errors import ReleaseRefused
 from serve_app.router.assignment import FIRST_EPOCH, Assignment
-from serve_app.types import Thresholds, VariantName, other_of
+from serve_app.router.plan import Plan
+from serve_app.types import Thresholds, VariantName
 
 WHERE = "the release ledger"
 
@@ -37,6 +39,10 @@ class Step(StrEnum):
     THRESHOLDS = "thresholds"
     CANDIDATE = "candidate"
     """Another candidate, which answers nobody yet."""
+    GUARD = "guard"
+    """The first step of a guarded promotion."""
+    ADVANCE = "advance"
+    """Another step of it."""
     PROMOTE = "promote"
     ROLLBACK = "rollback"
     FAILED = "failed"
@@ -52,6 +58,9 @@ class Release(Section):
     """Whether each variant also scores what the other answers, off the request path."""
     thresholds: Mapping[VariantName, Thresholds] = Field(default_factory=dict)
     """In place of those of the bundle."""
+
+    plan: Plan | None = None
+    """Of a guarded promotion that is under way."""
 
     @model_validator(mode="after")
     def _candidate_is_there_when_used(self) -> "Release":
@@ -152,31 +161,54 @@ class Ledger:
             return entries[-1]
         self._check(release)
         first = _entry(None, Step.SEED, author, release)
-        return first if self._lines.append(first.number, line_of(first)) else self.entries()[-1]
+        return first if self._lines.append(first.number, first.line) else self.entries()[-1]
 
-    def change(self, step: Step, change: Callable[[Release], Release], author: Author) -> Entry:
-        """Put into force what `change` makes of what is. Raises ReleaseRefused, and has then recorded nothing."""
-        return self._append(step, lambda entries: change(entries[-1].release), author)
+    def change(
+        self,
+        step: Step,
+        change: Callable[[Release], Release],
+        author: Author,
+        *,
+        follows: int | None = None,
+        by_plan: bool = False,
+    ) -> Entry:
+        """Put into force what `change` makes of what is. Raises ReleaseRefused, and has then recorded nothing.
 
-    def rollback(self, author: Author) -> Entry:
-        """See the module. Raises ReleaseRefused when there is nothing to go back to."""
-        return self._append(Step.ROLLBACK, _rolled_back, author)
+        `follows` is the epoch that must be in force. A change that is not `by_plan` ends a guarded promotion.
+        """
+
+        def changed(entries: list[Entry]) -> Release:
+            release = change(entries[-1].release)
+            return release if by_plan else release.changed(plan=None)
+
+        return self._append(step, changed, author, follows=follows)
+
+    def rollback(self, author: Author, *, follows: int | None = None) -> Entry:
+        """See the module. Raises ReleaseRefused when there is nothing to go back to. `follows`: see `change`."""
+        return self._append(Step.ROLLBACK, _rolled_back, author, follows=follows)
 
     def fail(self, error: str, author: Author) -> Entry:
         """Record what could not be done; the epoch in force stays."""
         return self._append(Step.FAILED, lambda entries: entries[-1].release, author, error)
 
     def _append(
-        self, step: Step, change: Callable[[list[Entry]], Release], author: Author, error: str | None = None
+        self,
+        step: Step,
+        change: Callable[[list[Entry]], Release],
+        author: Author,
+        error: str | None = None,
+        follows: int | None = None,
     ) -> Entry:
         while True:
             entries = self.entries()
             if not entries:
                 raise ReleaseRefused("there is no release yet: start the graph once")
+            if follows not in (None, entries[-1].epoch):
+                raise ReleaseRefused(f"epoch {follows} is not in force any more")
             release = change(entries)
             self._check(release)
             entry = _entry(entries[-1], step, author, release, error)
-            if self._lines.append(entry.number, line_of(entry)):
+            if self._lines.append(entry.number, entry.line):
                 return entry
 
 
@@ -196,88 +228,16 @@ def _entry(before: Entry | None, step: Step, author: Author, release: Release, e
     )
 
 
-def split(
-    share: float | None, salt: str | None, pins: Mapping[str, VariantName] | None
-) -> Callable[[Release], Release]:
-    """Return the change that gives the candidate other symbols; what is None stays."""
-
-    def change(release: Release) -> Release:
-        asked = {"candidate_share": share, "salt": salt, "pins": pins}
-        given = {name: value for name, value in asked.items() if value is not None}
-        return release.changed(assignment={**dict(release.assignment), **given})
-
-    return change
-
-
-def shadowed(on: bool) -> Callable[[Release], Release]:
-    """Return the change that lets each variant score what the other answers, or ends that."""
-
-    def change(release: Release) -> Release:
-        return release.changed(shadow=on)
-
-    return change
-
-
-def replaced(candidate: str) -> Callable[[Release], Release]:
-    """Return the change that makes another bundle the candidate, which answers nobody yet."""
-
-    def change(release: Release) -> Release:
-        for name in VariantName:
-            if candidate == getattr(release, name):
-                raise ReleaseRefused(f"{candidate} is the {name} already")
-        thresholds = {name: kept for name, kept in release.thresholds.items() if name is not VariantName.CANDIDATE}
-        return release.quiet().changed(candidate=candidate, shadow=False, thresholds=thresholds)
-
-    return change
-
-
-def slots(pairs: Iterable[tuple[str, str | None]]) -> dict[str, VariantName]:
-    """Return which of the two places for models each bundle lives in, given production and candidate of each epoch.
-
-    Production never moves; a candidate goes where production is not. Places are named by what they held first.
-    """
-    held: dict[str, VariantName] = {}
-    for production, candidate in pairs:
-        place = held.setdefault(production, VariantName.PRODUCTION)
-        if candidate not in (None, production) and held.get(candidate, place) is place:
-            held[candidate] = other_of(place)
-    return held
-
-
-def rethought(variant: VariantName, thresholds: Thresholds | None) -> Callable[[Release], Release]:
-    """Return the change that gives a variant thresholds of its own, or those of its bundle again."""
-
-    def change(release: Release) -> Release:
-        others = {name: kept for name, kept in release.thresholds.items() if name is not variant}
-        return release.changed(thresholds=others if thresholds is None else {**others, variant: thresholds})
-
-    return change
-
-
-def promoted(release: Release) -> Release:
-    """Return the release in which the candidate has become production. Raises ReleaseRefused when there is none."""
-    if release.candidate is None:
-        raise ReleaseRefused("there is no candidate to promote")
-    return _swapped(release)
-
-
-def _swapped(release: Release) -> Release:
-    return release.quiet().changed(
-        production=release.candidate,
-        candidate=release.production,
-        shadow=False,
-        thresholds={other_of(name): thresholds for name, thresholds in release.thresholds.items()},
-    )
-
-
 def _rolled_back(entries: list[Entry]) -> Release:
     now = entries[-1].release
+    if now.plan is not None and now.plan.watched is VariantName.CANDIDATE:
+        return now.quiet().changed(plan=None, shadow=False)
     if now.assignment.asks_candidate:
         return now.quiet()
     before = _promotions_in_force(entries)
     if not before:
         raise ReleaseRefused("nothing to roll back: the candidate answers nobody, and no promotion is in force")
-    return before[-1].quiet().changed(candidate=now.production, shadow=False)
+    return before[-1].quiet().changed(candidate=now.production, shadow=False, plan=None)
 
 
 def _promotions_in_force(entries: list[Entry]) -> list[Release]:

@@ -4,6 +4,7 @@ from pydantic import Field
 
 from serve_app.config import Section, Share
 from serve_app.model.repository import VERSION
+from serve_app.router.plan import Plan
 from serve_app.types import Thresholds, VariantName
 
 
@@ -32,6 +33,13 @@ class ChangeBody(Section):
 
 class SplitChangeBody(SplitBody, ChangeBody):
     """See both."""
+
+
+class PromoteBody(ChangeBody):
+    """Make the candidate production: at once, or step by step by a plan."""
+
+    plan: Plan | None = None
+    """Of a guarded promotion; null promotes at once."""
 
 
 class CandidateBody(ChangeBody):

@@ -13,7 +13,8 @@ from serve_app.config import RouterConfig
 from serve_app.control import Change, Control
 from serve_app.documentation import Examples
 from serve_app.errors import JournalUnavailable, ParityError
-from serve_app.router.releases import Author, Ledger, Release, replaced
+from serve_app.router.changes import replaced
+from serve_app.router.releases import Author, Ledger, Release
 from serve_app.service import SignalService
 from tests.factories import documented
 from tests.unit.ledgers import Memory
@@ -129,7 +130,7 @@ def test_another_candidate_answers_nobody_yet(client: TestClient) -> None:
     assert (entry["step"], entry["versions"]) == ("candidate", {"production": "v1.0", "candidate": "v1.2"})
     assignment = entry["release"].pop("assignment")
     assert (assignment["candidate_share"], assignment["pins"]) == (0, {})
-    assert entry["release"] == {"production": OLD, "candidate": NEXT, "shadow": False, "thresholds": {}}
+    assert entry["release"] == {"production": OLD, "candidate": NEXT, "shadow": False, "thresholds": {}, "plan": None}
 
 
 @pytest.mark.parametrize(

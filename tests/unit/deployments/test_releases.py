@@ -13,7 +13,8 @@ from deployments.lanes import Lanes
 from deployments.releases import Follower
 from serve_app.errors import BundleNotFound, JournalUnavailable, ReleaseRefused, StageUnavailable
 from serve_app.pipeline import Pipeline
-from serve_app.router.releases import Author, Ledger, Release, Step, promoted, replaced, split
+from serve_app.router.changes import promoted, replaced, split
+from serve_app.router.releases import Author, Ledger, Release, Step
 from serve_app.service import Lane
 from serve_app.types import Thresholds, VariantName
 from tests.factories import Failing, with_stages

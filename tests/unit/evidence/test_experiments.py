@@ -24,7 +24,8 @@ from serve_app.evidence.page import page
 from serve_app.journal import Journal, ReleaseLines
 from serve_app.model import load_bundle
 from serve_app.model.repository import Repository
-from serve_app.router.releases import Author, Ledger, Release, Step, promoted, shadowed, split
+from serve_app.router.changes import promoted, shadowed, split
+from serve_app.router.releases import Author, Ledger, Release, Step
 from serve_app.service import SignalService
 from serve_app.types import Decision, Reason, Row, Status, VariantName, other_of
 from tests.unit.decisions import DECIDED

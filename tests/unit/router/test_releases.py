@@ -8,9 +8,12 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
+from serve_app.chain import sha256
 from serve_app.config import AssignmentConfig
 from serve_app.errors import HistoryAltered, ReleaseRefused
-from serve_app.router.releases import Author, Ledger, Release, Step, promoted, slots, split
+from serve_app.router.changes import promoted, split
+from serve_app.router.releases import Author, Ledger, Release, Step
+from serve_app.router.slots import slots
 from serve_app.types import Thresholds, VariantName
 from tests.unit.ledgers import Memory
 
@@ -180,6 +183,20 @@ def test_an_altered_ledger_is_named_by_its_line(
     for use in (ledger.entries, lambda: promote(ledger)):
         with pytest.raises(HistoryAltered, match=f"line {number} of the release ledger"):
             use()
+
+
+def test_a_ledger_that_an_earlier_release_wrote_is_read_and_continued(memory: Memory) -> None:
+    """It knew no guarded promotion: its lines have no `plan`, and their hashes are of what they say."""
+    ledger = Ledger(memory)
+    document = json.loads(ledger.seed(SEED, ADA).line)
+    del document["release"]["plan"], document["sha256"]
+    seal = sha256(json.dumps(document, ensure_ascii=False).encode())
+    memory.lines[:] = [json.dumps({**document, "sha256": seal}, ensure_ascii=False).encode()]
+    give(ledger, 0.5)
+    assert [entry.epoch for entry in Ledger(memory).entries()] == [1, 2]
+    memory.lines[0] = memory.lines[0].replace(b"because", b"becausE")
+    with pytest.raises(HistoryAltered, match="line 1"):
+        ledger.entries()
 
 
 def test_authors_at_the_same_time_follow_one_another(ledger: Ledger) -> None:
