@@ -26,7 +26,8 @@ from serve_app.router.releases import Entry, Release
 from serve_app.types import Bars
 from tests.factories import every_form, window
 from tests.replicas import kill
-from tests.serve.conftest import app_config, wait_until_ready
+from tests.serve.conftest import POISON, app_config, wait_until_ready
+from tests.serve.requests import with_sentiment
 from tests.sizes import size
 from tests.waiting import wait_for
 
@@ -103,10 +104,13 @@ def change(url: str, name: str, **fields: Any) -> Entry:
 class Load:
     """Requests for every symbol, one after the other, from several threads; what came back, and when it was asked."""
 
-    def __init__(self, url: str, bars: dict[str, Bars], threads: int = 3) -> None:
+    def __init__(self, url: str, bars: dict[str, Bars], threads: int = 3, sentiment: float | None = None) -> None:
         self.answers: list[tuple[float, dict[str, Any]]] = []
         self._url = url
         self._bodies = [every_form(symbol, window(bars[symbol]))["columns"] for symbol in SYMBOLS]
+        if sentiment is not None:
+            asked = [with_sentiment(symbol, window(bars[symbol]), sentiment) for symbol in SYMBOLS]
+            self._bodies = [("/v1/signals", body) for body in asked]
         self._over = threading.Event()
         self._pool = ThreadPoolExecutor(threads)
         self._running = [self._pool.submit(self._ask) for _ in range(threads)]
@@ -259,6 +263,42 @@ def test_a_version_that_cannot_be_loaded_changes_nothing(
     assert (newest["epoch"], newest["step"], newest["release"]) == (before["epoch"], "failed", before["release"])
     assert reason in newest["error"]
     assert {(answer["status"], answer["epoch"]) for _, answer in load.stop()} == {("ok", before["epoch"])}
+
+
+def in_force(graph: Graph) -> dict[str, Any]:
+    found: dict[str, Any] = httpx2.get(f"{graph.url}/v1/releases").json()["in_force"]
+    return found
+
+
+PLAN = {"pins": ["IBM"], "shares": [0.5], "step_s": 1, "guardrails": {"min_answers": 20, "max_p95_ratio": 1_000}}
+
+
+def test_a_guarded_promotion_goes_to_its_end_by_itself(graph: Graph, bars: dict[str, Bars]) -> None:
+    change(graph.url, "candidate", version="v1.2")
+    load = Load(graph.url, bars)
+    begun = change(graph.url, "promote", plan=PLAN)
+    wait_for(lambda: in_force(graph)["release"]["plan"] is None, 120, lambda: str(in_force(graph)))
+    answers = load.stop()
+    assert {answer["status"] for _, answer in answers} == {"ok"}
+    history = httpx2.get(f"{graph.url}/v1/releases").json()["history"]
+    steps = [(entry["step"], entry["who"]) for entry in history if entry["epoch"] >= begun.epoch]
+    assert steps == [("guard", "ada"), *[("advance", "guard")] * 2, ("promote", "guard"), ("advance", "guard")]
+    assert in_force(graph)["versions"]["production"] == "v1.2"
+    change(graph.url, "rollback")
+
+
+@pytest.mark.parametrize("graph", [Topology.STAGED], indirect=True, ids=str)
+def test_a_candidate_that_begins_to_fail_goes_back_by_itself(graph: Graph, bars: dict[str, Bars]) -> None:
+    change(graph.url, "candidate", version="v1.1")
+    change(graph.url, "promote", plan={**PLAN, "step_s": 600, "pins": []})
+    load = Load(graph.url, bars, sentiment=POISON)
+    wait_for(lambda: in_force(graph)["release"]["plan"] is None, 60, lambda: str(in_force(graph)))
+    answers = load.stop()
+    assert {(answer["status"], answer["variant"]) for _, answer in answers} == {("ok", "production")}
+    entry = in_force(graph)
+    assert (entry["step"], entry["who"]) == ("rollback", "guard")
+    assert "abstained, more than 2.0%" in entry["why"]
+    assert entry["release"]["shadow"] is False
 
 
 def test_a_graph_that_starts_again_comes_back_in_the_last_epoch(
