@@ -20,6 +20,7 @@ SIZES: dict[str, tuple[int, int]] = {
     "routers that are killed under load": (2, 10),
     "rounds of kills of every stage": (1, 4),
     "seconds without a database": (5, 30),
+    "decisions that are replayed": (100, 1000),
     "releases under load": (8, 20),
 }
 """What is counted → how many in CI, how many in a full run."""
