@@ -13,19 +13,24 @@ from serve_app.types import Action, Decision, Reason, Row, Status, TimeArray, Va
 Record = dict[str, Any]
 """Values by the columns of the table `decisions`: the fields of a Decision, when it was made, and its inputs."""
 
+_BUFFER = 8 * 2**10
+"""Bytes, to begin with. By default MessagePack asks the system for a quarter of a megabyte each time."""
 _DECISION = tuple(field.name for field in fields(Decision))
+
+
+def _packed(document: Mapping[str, Any]) -> bytes:
+    packed: bytes = msgpack.packb(document, datetime=True, buf_size=_BUFFER)
+    return packed
 
 
 def pack(decision: Decision, row: Row, at: datetime) -> bytes:
     """Return the record of a decision that was made `at` a time, UTC."""
-    packed: bytes = msgpack.packb({**_record(decision, at), "inputs": pack_row(row)}, datetime=True)
-    return packed
+    return _packed({**_record(decision, at), "inputs": pack_row(row)})
 
 
 def pack_shadow(scored: Decision, at: datetime) -> bytes:
     """Return the record of what the other variant would have decided: that of a decision without inputs."""
-    packed: bytes = msgpack.packb(_record(scored, at), datetime=True)
-    return packed
+    return _packed(_record(scored, at))
 
 
 def is_shadow(record: Record) -> bool:
@@ -62,7 +67,7 @@ def pack_row(row: Row) -> bytes:
     values = row.features if row.bars is None else row.bars
     assert values is not None  # noqa: S101  a row has the one or the other
     times = None if row.timestamps is None else row.timestamps.astype("datetime64[us]").tobytes()
-    packed: bytes = msgpack.packb(
+    return _packed(
         {
             "asset_id": row.asset_id,
             "is_long": row.is_long,
@@ -72,7 +77,6 @@ def pack_row(row: Row) -> bytes:
             "timestamps": times,
         }
     )
-    return packed
 
 
 def unpack_row(packed: bytes) -> Row:
