@@ -19,6 +19,8 @@ from serve_app.router.releases import Author, Entry, Ledger, Step
 from serve_app.types import VariantName, Vitals
 
 LOOK_S = 2.0
+EVIDENCE_S = 60.0
+"""How long a step that waits for evidence waits before it asks again: that reads the whole experiment."""
 GUARD = "guard"
 """Who, in the ledger."""
 
@@ -54,6 +56,8 @@ class Guard:
         self._senses = senses
         self._catch_up = catch_up
         self._clock = clock
+        self._judged_last = (0, clock())
+        """The epoch that was judged last, and when."""
         self._errors: tuple[int, tuple[int, int]] | None = None
         """The epoch, and what had been asked and gone wrong when it was first looked at."""
 
@@ -122,6 +126,8 @@ class Guard:
     async def _advance(self, entry: Entry, plan: Plan) -> None:
         step, why = next_step(plan), f"{plan}: no guardrail tripped"
         if plan.watched is VariantName.CANDIDATE:
+            if not self._may_judge(entry):
+                return
             advice, objection = await self._judged(entry)
             if objection:
                 await self.trip(objection)
@@ -131,6 +137,14 @@ class Guard:
         await self._record(
             entry, why, lambda author: self._ledger.change(step, advanced, author, follows=entry.epoch, by_plan=True)
         )
+
+    def _may_judge(self, entry: Entry) -> bool:
+        now = self._clock()
+        epoch, last = self._judged_last
+        if epoch == entry.epoch and (now - last).total_seconds() < EVIDENCE_S:
+            return False
+        self._judged_last = entry.epoch, now
+        return True
 
     async def _judged(self, entry: Entry) -> tuple[Advice, str | None]:
         """Return what the evidence advises, and what it has against going on, if anything."""

@@ -190,8 +190,11 @@ def test_without_evidence_it_goes_on_unless_it_shall_wait_for_it(world: World) -
     for _ in range(10):
         world.look(world.guard(), 60)
     assert world.newest.release.assignment.candidate_share == 0.5
+    guard = world.guard()
+    world.look(guard)
     world.advice = "promote"
-    assert world.look(world.guard(), 60).production == NEW
+    assert world.look(guard, 59).production == OLD  # evidence is asked for once a minute
+    assert world.look(guard, 1).production == NEW
 
 
 def test_a_stage_that_is_away_is_no_matter_of_parity(world: World) -> None:
