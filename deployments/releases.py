@@ -19,7 +19,7 @@ from serve_app.router.changes import replaced
 from serve_app.router.releases import Author, Entry, Ledger, Release
 from serve_app.router.slots import slots
 from serve_app.service import CurrentService, Keep, SignalService
-from serve_app.shadow import Offer
+from serve_app.shadow import Offer, sampled
 from serve_app.types import VariantName
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,8 @@ class Follower:
         self._catching_up = asyncio.Lock()
 
     def _offered(self, entry: Entry) -> Offer | None:
-        return self._offer if entry.release.shadow else None
+        release = entry.release
+        return sampled(self._offer, release.shadow_share) if release.shadow else None
 
     def control(self) -> Control:
         """Return what may be asked of the ledger over HTTP."""

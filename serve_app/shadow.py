@@ -39,6 +39,20 @@ Offer = Callable[[Sequence[Answered]], None]
 """Takes what was answered; returns at once and raises nothing."""
 
 
+def sampled(offer: Offer, share: float) -> Offer:
+    """Return what offers a share of the decisions only, drawn by their ids (UUIDs from hashes): the same for all."""
+    if share == 1:
+        return offer
+    below = share * 2**32
+
+    def some(answered: Sequence[Answered]) -> None:
+        drawn = [one for one in answered if int(one.decision.decision_id[:8], 16) < below]
+        if drawn:
+            offer(drawn)
+
+    return some
+
+
 class Shadow:
     """A bounded queue, and one batch of it at a time."""
 

@@ -34,6 +34,11 @@ def split_of(body: Any) -> Change:
     return split(body.candidate_share, body.salt, body.pins)
 
 
+def shadow_of(body: Any) -> Change:
+    """Return the change that a body describes."""
+    return shadowed(body.shadow, body.share)
+
+
 class ReleaseRoutes:
     """The handlers, over the control of one graph."""
 
@@ -105,7 +110,12 @@ def release_router(
     )
     for name, endpoint, model, example in (
         ("split", routes.changes(Step.SPLIT, SplitChangeBody, split_of), SplitChangeBody, {"candidate_share": 0.2}),
-        ("shadow", routes.changes(Step.SHADOW, ShadowBody, lambda b: shadowed(b.shadow)), ShadowBody, {"shadow": True}),
+        (
+            "shadow",
+            routes.changes(Step.SHADOW, ShadowBody, lambda b: shadowed(b.shadow, b.share)),
+            ShadowBody,
+            {"shadow": True},
+        ),
         (
             "thresholds",
             routes.changes(Step.THRESHOLDS, ThresholdsBody, lambda body: rethought(body.variant, body.thresholds)),

@@ -120,10 +120,11 @@ def candidate(version: str) -> tuple[str, dict[str, Any]]:
 
 @release.command()
 @click.argument("switch", type=click.Choice(["on", "off"]))
+@click.option("--share", type=click.FloatRange(0, 1), default=1.0, show_default=True, help="Of the decisions.")
 @_changing
-def shadow(switch: str) -> tuple[str, dict[str, Any]]:
+def shadow(switch: str, share: float) -> tuple[str, dict[str, Any]]:
     """Let each variant also score what the other answers, or end that; no answer waits for it."""
-    return "shadow", {"shadow": switch == "on"}
+    return "shadow", {"shadow": switch == "on", "share": share}
 
 
 @release.command()
@@ -183,7 +184,9 @@ def _tell(entry: dict[str, Any]) -> None:
     epoch, at, step, production, candidate, share, who, why = _cells(entry)
     pins = entry["release"]["assignment"]["pins"]
     pinned = "".join(f", {symbol} pinned to {variant}" for symbol, variant in sorted(pins.items()))
-    shadow = ", shadow on" if entry["release"]["shadow"] else ""
+    share_of_all = entry["release"]["shadow_share"]
+    sample = "" if share_of_all == 1 else f" for {share_of_all:.0%} of the decisions"
+    shadow = f", shadow on{sample}" if entry["release"]["shadow"] else ""
     plan = entry["release"]["plan"]
     guarded = f", guarded: {Plan.model_validate(plan)}" if plan else ""
     more = f"{pinned}{shadow}{guarded}"

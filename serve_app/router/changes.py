@@ -20,11 +20,11 @@ def split(
     return change
 
 
-def shadowed(on: bool) -> Callable[[Release], Release]:
-    """Return the change that lets each variant score what the other answers, or ends that."""
+def shadowed(on: bool, share: float = 1.0) -> Callable[[Release], Release]:
+    """Return the change that lets each variant score a share of what the other answers, or ends that."""
 
     def change(release: Release) -> Release:
-        return release.changed(shadow=on)
+        return release.changed(shadow=on, shadow_share=share)
 
     return change
 

@@ -18,7 +18,7 @@ def begun(plan: Plan) -> Callable[[Release], Release]:
     def change(release: Release) -> Release:
         if release.candidate is None:
             raise ReleaseRefused("there is no candidate to promote")
-        return release.quiet().changed(shadow=True, plan=plan.model_copy(update={"at": 0}))
+        return release.quiet().changed(shadow=True, shadow_share=1.0, plan=plan.model_copy(update={"at": 0}))
 
     return change
 

@@ -21,7 +21,7 @@ from typing import Protocol
 from pydantic import AwareDatetime, Field, model_validator
 
 from serve_app.chain import Link, read_chain, sealed
-from serve_app.config import AssignmentConfig, Section
+from serve_app.config import AssignmentConfig, Section, Share
 from serve_app.errors import ReleaseRefused
 from serve_app.router.assignment import FIRST_EPOCH, Assignment
 from serve_app.router.plan import Plan
@@ -56,6 +56,8 @@ class Release(Section):
     assignment: AssignmentConfig = AssignmentConfig()
     shadow: bool = False
     """Whether each variant also scores what the other answers, off the request path."""
+    shadow_share: Share = 1.0
+    """Of the decisions: how many it scores, drawn by their ids."""
     thresholds: Mapping[VariantName, Thresholds] = Field(default_factory=dict)
     """In place of those of the bundle."""
 

@@ -52,6 +52,8 @@ class ShadowBody(ChangeBody):
     """Whether each variant shall also score what the other answers, off the request path."""
 
     shadow: bool
+    share: Share = 1.0
+    """Of the decisions, drawn by their ids."""
 
 
 class ThresholdsBody(ChangeBody):

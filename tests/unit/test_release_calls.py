@@ -130,7 +130,14 @@ def test_another_candidate_answers_nobody_yet(client: TestClient) -> None:
     assert (entry["step"], entry["versions"]) == ("candidate", {"production": "v1.0", "candidate": "v1.2"})
     assignment = entry["release"].pop("assignment")
     assert (assignment["candidate_share"], assignment["pins"]) == (0, {})
-    assert entry["release"] == {"production": OLD, "candidate": NEXT, "shadow": False, "thresholds": {}, "plan": None}
+    assert entry["release"] == {
+        "production": OLD,
+        "candidate": NEXT,
+        "shadow": False,
+        "shadow_share": 1.0,
+        "thresholds": {},
+        "plan": None,
+    }
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ import pytest
 from serve_app.errors import SpoolUnavailable
 from serve_app.pipeline import Pipeline
 from serve_app.router import Assignment
-from serve_app.service import Lane, SignalService
-from serve_app.shadow import CAPACITY, Answered, Shadow
+from serve_app.service import Lane, SignalService, decision_id
+from serve_app.shadow import CAPACITY, Answered, Shadow, sampled
 from serve_app.types import Bars, Decision, SignalRequest, Status, VariantName
-from tests.factories import Failing, real_requests, with_stages
+from tests.factories import Failing, real_requests, window, with_stages
 
 WAIT_S = 30
 P = ParamSpec("P")
@@ -212,3 +212,20 @@ async def test_a_symbol_that_the_other_does_not_know_a_defect_and_a_spool_that_i
     shadow = Shadow(full, seen.drop, pause_s=0.001)
     shadow.offer(copies(candidate, decision, [request, replace(request, symbol="FB"), broken, request]))
     await while_scoring(shadow, seen.until(lambda: seen.dropped == 4))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 1.0])
+def test_a_sample_is_drawn_by_the_decision_and_of_the_size_that_was_asked_for(
+    pipeline: Pipeline, decision: Decision, bars: Mapping[str, Bars], share: float
+) -> None:
+    offered: list[Answered] = []
+    request = SignalRequest("IBM", window(bars["IBM"]))
+    answered = [
+        Answered(replace(decision, decision_id=decision_id("a request", i)), request, VariantName.CANDIDATE, pipeline)
+        for i in range(2_000)
+    ]
+    for _ in range(2):
+        sampled(offered.extend, share)(answered)
+    n = len(offered) // 2
+    assert offered[:n] == offered[n:]
+    assert abs(n - 2_000 * share) <= 60 * (0 < share < 1)  # 4.5 standard deviations
