@@ -12,11 +12,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from serve_app.errors import EvidenceRefused, MonitorUnavailable, ParityError, ReleaseRefused, ServeAppError
-from serve_app.router.experiments import Advice
 from serve_app.router.guarded import advanced, next_step, too_many, tripped
 from serve_app.router.plan import Plan
 from serve_app.router.releases import Author, Entry, Ledger, Step
-from serve_app.types import VariantName, Vitals
+from serve_app.types import Advice, VariantName, Vitals
 
 LOOK_S = 2.0
 EVIDENCE_S = 60.0

@@ -64,6 +64,18 @@ class Reason(StrEnum):
     DEADLINE = "deadline"
 
 
+class Advice(StrEnum):
+    """What the evidence says to do with the candidate."""
+
+    PROMOTE = "promote"
+    """Its predictions were better, and that is no accident."""
+    REJECT = "reject"
+    """They were worse."""
+    KEEP = "keep"
+    """If it is better at all, then by so little that it is not worth a change."""
+    NOT_YET = "not_yet"
+
+
 class HoldingUnit(StrEnum):
     """What a holding period counts."""
 

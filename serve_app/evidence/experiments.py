@@ -8,13 +8,8 @@ from typing import Any
 from sqlalchemy import Engine
 
 from serve_app.errors import UnknownExperiment
-from serve_app.evidence import integrity, split
-from serve_app.evidence.horizon import ends
-from serve_app.evidence.paired import gather
-from serve_app.journal import answered, scored_by_both
 from serve_app.model import Bundle
 from serve_app.router.releases import Entry, Ledger, Release
-from serve_app.types import VariantName
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,24 +85,10 @@ class Experiments:
         return self._report(next(one for one in known if (one.production, one.candidate) == pair), entries)
 
     def _report(self, experiment: Experiment, entries: Sequence[Entry]) -> dict[str, Any]:
+        from serve_app.evidence.report import report  # noqa: PLC0415  heavy, and of no use to a router that serves
+
         production, candidate = (self._bundle_of(digest) for digest in (experiment.production, experiment.candidate))
-        both = gather(scored_by_both(self._engine, [production.digest, candidate.digest]), production, candidate)
-        answers = answered(self._engine, experiment.epochs)
-        bars = answers["timestamp"].dropna().dt.tz_localize(None).to_numpy("datetime64[us]")
-        judged = split.first_of_bar(answers, ends(bars, production.config.label.horizon_bars))
-        checked = integrity.check(answers, entries, split.matured(judged))
-        compared = split.compare(judged)
-        variants = {}
-        for variant, bundle in ((VariantName.PRODUCTION, production), (VariantName.CANDIDATE, candidate)):
-            mine = [frame[frame["variant"] == variant] for frame in (answers, judged)]
-            measured = split.summary(mine[0], mine[1], bundle.config.strategy.signal_threshold)
-            variants[str(variant)] = {"version": bundle.version, "digest": bundle.digest, **measured}
         return {
             "experiment": experiment.document(),
-            "verdict": asdict(both.verdict),
-            "doubts": checked.doubts(),
-            "paired": both.document(),
-            "variants": variants,
-            "split": compared and asdict(compared),
-            "integrity": asdict(checked),
+            **report(self._engine, experiment.epochs, entries, production, candidate),
         }

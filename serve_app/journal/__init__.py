@@ -1,6 +1,5 @@
 """The journal: what was decided and what is in force, in a database that outlives the graph."""
 
-from serve_app.journal.answers import answered
 from serve_app.journal.journal import Journal
 from serve_app.journal.outcomes import Labels, Report
 from serve_app.journal.pairs import ScoredByBoth, scored_by_both
@@ -15,7 +14,6 @@ __all__ = [
     "ReleaseLines",
     "Report",
     "ScoredByBoth",
-    "answered",
     "connect",
     "decision_of",
     "from_here",

@@ -3,11 +3,10 @@
 from serve_app.router.experiments.integrity import SUSPICIOUS, Matured, missing_outcomes
 from serve_app.router.experiments.paired import Comparison, Pairs, compare
 from serve_app.router.experiments.scores import Scores, calibration, scores
-from serve_app.router.experiments.verdict import Advice, Verdict, verdict
+from serve_app.router.experiments.verdict import Verdict, verdict
 
 __all__ = [
     "SUSPICIOUS",
-    "Advice",
     "Comparison",
     "Matured",
     "Pairs",

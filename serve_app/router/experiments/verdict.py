@@ -2,24 +2,12 @@
 
 import math
 from dataclasses import dataclass
-from enum import StrEnum
 
 from serve_app.router.experiments.paired import Comparison
+from serve_app.types import Advice
 
 WORTHWHILE = 0.001
 """Of the Brier score: a candidate that cannot be better by as much is not worth a change."""
-
-
-class Advice(StrEnum):
-    """What to do with the candidate."""
-
-    PROMOTE = "promote"
-    """Its predictions were better, and that is no accident."""
-    REJECT = "reject"
-    """They were worse."""
-    KEEP = "keep"
-    """If it is better at all, then by so little that it is not worth a change."""
-    NOT_YET = "not_yet"
 
 
 @dataclass(frozen=True, slots=True)

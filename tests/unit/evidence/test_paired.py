@@ -10,8 +10,8 @@ from serve_app.errors import EvidenceRefused
 from serve_app.evidence.paired import gather
 from serve_app.journal import ScoredByBoth
 from serve_app.model import Bundle, load_bundle
-from serve_app.router.experiments import Advice, compare
-from serve_app.types import Row
+from serve_app.router.experiments import compare
+from serve_app.types import Advice, Row
 from tests.unit.router.experiments.simulation import HORIZON, SYMBOLS, market
 from tests.unit.router.experiments.test_paired import some
 

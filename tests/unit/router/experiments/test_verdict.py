@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from serve_app.router.experiments import Comparison
-from serve_app.router.experiments.verdict import Advice, verdict
+from serve_app.router.experiments.verdict import verdict
+from serve_app.types import Advice
 
 SEEN = Comparison(
     time=np.array(["2020-01-01T00:00", "2020-01-01T08:00"], dtype="datetime64[us]"),
