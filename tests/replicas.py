@@ -1,20 +1,12 @@
 """The processes of a running graph."""
 
-from urllib.parse import urlsplit
-
 import psutil
 
 from deployments import processes
 from tests.waiting import wait_for
 
-
-def run_of(url: str) -> str:
-    """Return the mark of all processes of a graph."""
-    listening = [one for one in psutil.net_connections("tcp4") if one.status == psutil.CONN_LISTEN]
-    pids = {one.pid for one in listening if one.laddr and one.laddr.port == urlsplit(url).port}
-    marks = {mark for pid in pids if (mark := psutil.Process(pid).environ().get(processes.RUN_ID))}
-    assert len(marks) == 1, [(pid, psutil.Process(pid).cmdline()) for pid in pids]
-    return marks.pop()
+RUNS: dict[str, str] = {}
+"""The mark of all processes of a graph, by its address."""
 
 
 def kill(run_id: str, deployment: str) -> None:

@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from deployments import launch, ports, processes, profile
+from tests.replicas import RUNS
 from tests.waiting import free_port, wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -58,8 +59,14 @@ def serve_run(
         )
     try:
         url = f"http://127.0.0.1:{port}"
-        wait_for(lambda: is_ready(url) or serve.poll() is not None, 180, log.read_text)
-        assert serve.poll() is None, log.read_text()
+
+        def failed() -> bool:
+            # Ray Serve tells why it could not build an application, and runs on.
+            return serve.poll() is not None or "serve_app.errors." in log.read_text()
+
+        wait_for(lambda: is_ready(url) or failed(), 180, log.read_text)
+        assert not failed(), log.read_text()
+        RUNS[url] = run_id
         yield url
     finally:
         launch.interrupt(serve, 60)

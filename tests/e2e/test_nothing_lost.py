@@ -20,7 +20,7 @@ from serve_app.types import Bars
 from tests.e2e.conftest import ROOT, is_ready, serve_run
 from tests.factories import every_form, window
 from tests.postgres import cluster
-from tests.replicas import kill, replicas, run_of, titled
+from tests.replicas import RUNS, kill, replicas, titled
 from tests.sizes import size
 from tests.waiting import wait_for
 
@@ -139,7 +139,7 @@ def test_every_answer_is_in_the_journal_exactly_once(
 
 
 def everything_dies(url: str, clients: Clients, database: Database) -> None:
-    run_id = run_of(url)
+    run_id = RUNS[url]
     for _ in range(size("rounds of kills of every stage")):
         for deployment in (ROUTER, *STAGES):
             clients.wait_for_more()

@@ -12,7 +12,7 @@ from deployments.cli import main
 from serve_app.types import Bars
 from tests.e2e.conftest import serve_run
 from tests.factories import every_form, window
-from tests.replicas import kill, run_of
+from tests.replicas import RUNS, kill
 from tests.sizes import size
 from tests.waiting import wait_for
 
@@ -93,7 +93,7 @@ def test_what_was_answered_is_in_the_journal_though_routers_are_killed(url: str,
                     if response.status_code == 200:
                         given.append(response.json()["decision_id"])
 
-    run_id = run_of(url)
+    run_id = RUNS[url]
     asking = [threading.Thread(target=ask) for _ in range(4)]
     for thread in asking:
         thread.start()
