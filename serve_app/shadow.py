@@ -71,13 +71,14 @@ class Shadow:
         self._waiting: deque[Answered] = deque()
         self._arrived = asyncio.Event()
         self._most = 1
+        self._lost = 0
 
     def offer(self, answered: Sequence[Answered]) -> None:
         """Queue what fits. See Offer."""
         room = CAPACITY - len(self._waiting)
         self._waiting.extend(answered[:room])
         if len(answered) > room:
-            self._dropped(len(answered) - room)
+            self._lost += len(answered) - room  # told later: a metric costs more than all the rest here
         if self._waiting:
             self._arrived.set()
 
@@ -86,6 +87,9 @@ class Shadow:
         while True:
             await self._arrived.wait()
             answers = await self._score(self._next())
+            if self._lost:
+                self._dropped(self._lost)
+                self._lost = 0
             self._most = _BATCH if answers else 1
             if not answers:
                 await asyncio.sleep(self._pause_s)
@@ -103,7 +107,7 @@ class Shadow:
         """Score a batch, and return whether the variant answers."""
         asked = [(one, row) for one in batch if (row := _row(one)) is not None]
         if len(asked) < len(batch):
-            self._dropped(len(batch) - len(asked))
+            self._lost += len(batch) - len(asked)
         if not asked:
             return True
         try:
@@ -112,7 +116,7 @@ class Shadow:
             self._keep([_scored(one, outcome) for (one, _), outcome in zip(asked, outcomes, strict=True)])
         except Exception as error:  # noqa: BLE001  whatever it was, no answer may suffer
             log.warning("%d requests have no shadow: %s", len(asked), repr(error))
-            self._dropped(len(asked))
+            self._lost += len(asked)
             return False
         return any(outcome.reason is None for outcome in outcomes)
 
