@@ -4,7 +4,6 @@ import json
 import os
 import secrets
 import sys
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -26,6 +25,7 @@ from benchmarks.workload import reference
 from deployments import ports, profile
 from deployments.signals import StopSignal, stop_signals
 from serve_app.api import CONTROL_KEY
+from serve_app.client import SignalClient
 from serve_app.model import write_bundle
 
 OUT = Path("benchmarks/results/shadow.json")
@@ -71,22 +71,14 @@ def graph(fault: str) -> Iterator[tuple[Load, str]]:
             yield load, f"http://127.0.0.1:{port}"
 
 
-def switch(url: str, on: bool) -> None:
-    """Put the shadow on or off. Raises urllib's errors."""
-    body = json.dumps({"shadow": on, "who": "benchmark", "why": "to compare"}).encode()
-    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {KEY}"}
-    request = urllib.request.Request(f"{url}/v1/releases:shadow", body, headers)  # noqa: S310  a URL of ours
-    urllib.request.urlopen(request, timeout=30).close()  # noqa: S310
-
-
 def compare(fault: str, rounds: int, seconds: float) -> dict[str, Any]:
     """Measure with the shadow off and on, in turn; return medians, their ratio, and what was not answered well."""
     runs: dict[bool, list[Measured]] = {False: [], True: []}
-    with graph(fault) as (load, url):
+    with graph(fault) as (load, url), SignalClient(url, KEY) as client:
         closed_loop(load, FULL, seconds)
         for i in range(2 * rounds):
             on = i % 4 in (1, 2)  # off on on off: what drifts meets both
-            switch(url, on)
+            client.change_release("shadow", {"shadow": on, "who": "benchmark", "why": "to compare"})
             runs[on].append(closed_loop(load, FULL, seconds))
     off, on_ = (median(run.per_s for run in runs[on]) for on in (False, True))
     bad = sum(run.not_2xx + run.lost for run in (*runs[False], *runs[True]))

@@ -58,7 +58,7 @@ class Shelf:
 
     def find(self, digest: str) -> BundleRef:
         """Return where a bundle is. Raises BundleNotLoaded."""
-        for ref in (*self.refs, *self._versions().values()):
+        for ref in self._all():
             if ref.digest == digest:
                 return ref
         raise BundleNotLoaded(f"no bundle in {self._folders()} is {digest}; put that version back")
@@ -73,6 +73,10 @@ class Shelf:
     def names(self) -> dict[str, str]:
         """Return the version of each digest."""
         return {ref.digest: version for version, ref in self._versions().items()}
+
+    def _all(self) -> Iterator[BundleRef]:
+        yield from self.refs  # the usual answer, which reads no folder
+        yield from self._versions().values()
 
     def _versions(self) -> dict[str, BundleRef]:
         found: dict[str, BundleRef] = {}
@@ -125,10 +129,15 @@ class Held(Generic[T]):
             return made
         making = self._making.get(digest)
         if making is None:
-            making = self._making[digest] = asyncio.ensure_future(asyncio.to_thread(self._new, digest))
-            making.add_done_callback(lambda _: self._making.pop(digest))
+            making = self._making[digest] = asyncio.ensure_future(self._new_in_a_thread(digest))
         # Who asked may give up; the others, and the next one, still want it.
-        return self._keep(digest, await asyncio.shield(making))
+        return await asyncio.shield(making)
+
+    async def _new_in_a_thread(self, digest: str) -> T:
+        try:
+            return self._keep(digest, await asyncio.to_thread(self._new, digest))
+        finally:
+            del self._making[digest]
 
     def _new(self, digest: str) -> T:
         return self._make(self._shelf.find(digest).load())

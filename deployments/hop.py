@@ -11,7 +11,7 @@ from ray.serve.exceptions import DeploymentUnavailableError
 from deployments.autoscaling import Backlog, Demand
 from deployments.bundles import Held, Shelf
 from deployments.metrics import HopMetrics
-from serve_app.errors import ServeAppError, StageUnavailable
+from serve_app.errors import StageUnavailable
 from serve_app.model import Bundle
 from serve_app.pipeline import BatchT_co, BatchT_contra, Stage
 
@@ -69,14 +69,8 @@ class Hop(Generic[BatchT_contra, BatchT_co]):
             raise StageUnavailable(f"bundle {digest} cannot be loaded ({type(error).__name__})") from error
 
     async def load(self, digest: str) -> None:
-        """Hold the stage of a bundle from now on. Raises ServeAppError that says why it cannot."""
-        try:
-            await self._stages.fetch(digest)
-        except ServeAppError:
-            raise
-        except Exception as error:
-            log.exception("%s cannot be loaded", digest)
-            raise StageUnavailable(f"bundle {digest} cannot be loaded ({type(error).__name__}: {error})") from error
+        """Hold the stage of a bundle from now on. Raises what keeps it from being made."""
+        await self._stages.fetch(digest)
 
     async def held(self) -> list[str]:
         """Return the digests of the bundles that there is a stage for."""

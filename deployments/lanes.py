@@ -79,7 +79,7 @@ class Lanes:
     def of(self, release: Release, slots: Mapping[str, VariantName]) -> dict[VariantName, Lane]:
         """Return the lane of each variant, once what is not held yet is loaded, here and now.
 
-        `slots`: see `serve_app.router.releases.slots`. Raises what loading a bundle raises.
+        `slots`: see `serve_app.router.slots`. Raises what loading a bundle raises.
         """
         self._slots = slots
         loaded = {name: self._held.load(digest) for name, digest in release.digests().items()}

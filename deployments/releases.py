@@ -54,8 +54,9 @@ class Follower:
         self._offer = offer
         author = Author("configuration", "the first release of an empty ledger", datetime.now(UTC))
         entry = self._ledger.seed(seed, author)
+        places = _slots(one.release for one in self._ledger.entries())
         service = SignalService(
-            lanes.of(entry.release, self._slots()), entry.release.assigned(), entry.epoch, keep, self._offered(entry)
+            lanes.of(entry.release, places), entry.release.assigned(), entry.epoch, keep, self._offered(entry)
         )
         self.current = CurrentService(service)
         self._entry = entry
@@ -70,15 +71,12 @@ class Follower:
         """Return what may be asked of the ledger over HTTP."""
         return Control(self._ledger, self._lanes, self._tried, self.catch_up)
 
-    def _slots(self, *more: Release) -> dict[str, VariantName]:
-        return _slots([*(entry.release for entry in self._ledger.entries()), *more])
-
     async def _tried(self, version: str) -> Change:
         """Load a version beside what serves, and let it reproduce its golden cases; return the change to it."""
         digest = await self._lanes.named(version)
         change = replaced(digest)
-        then = change((await asyncio.to_thread(self._ledger.entries))[-1].release)
-        await self._lanes.load([digest], await asyncio.to_thread(self._slots, then))
+        releases = [entry.release for entry in await asyncio.to_thread(self._ledger.entries)]
+        await self._lanes.load([digest], _slots([*releases, change(releases[-1])]))
         await check_golden(await self._lanes.pipeline(digest, None))
         return change
 
@@ -122,13 +120,12 @@ class Follower:
         async with self._catching_up:
             if await asyncio.to_thread(self._ledger.newest) == self._number:
                 return
-            entry = (await asyncio.to_thread(self._ledger.entries))[-1]
-            if entry.epoch != self.current.now.epoch:
-                await self._switch(entry)
-            self._number = entry.number
+            entries = await asyncio.to_thread(self._ledger.entries)
+            if entries[-1].epoch != self.current.now.epoch:
+                await self._switch(entries[-1], _slots(entry.release for entry in entries))
+            self._number = entries[-1].number
 
-    async def _switch(self, entry: Entry) -> None:
-        places = await asyncio.to_thread(self._slots)
+    async def _switch(self, entry: Entry, places: Mapping[str, VariantName]) -> None:
         await self._lanes.load(entry.release.digests().values(), places)
         lanes = self._lanes.of(entry.release, places)
         after = self.current.now.followed_by(lanes, entry.release.assigned(), entry.epoch, self._offered(entry))

@@ -78,6 +78,8 @@ class RemoteStage:
             raise self._unavailable(error) from error
         for answer in answers:
             # A replica that died meanwhile loads what the others hold when it is back.
+            if isinstance(answer, RayTaskError):
+                raise answer.cause  # without the trace that Ray adds, which names addresses and files
             if isinstance(answer, Exception) and not isinstance(answer, RayActorError):
                 raise answer
 

@@ -54,7 +54,7 @@ def make_stages(
 ) -> Loaded:
     """Return the stages of one bundle, wherever the topology puts them; remote ones hear the `backlog`.
 
-    `slot` is the application that a model of its own is in, see `serve_app.router.releases.slots`.
+    `slot` is the application that a model of its own is in, see `serve_app.router.slots`.
     """
     if config.topology is Topology.FUSED:
         return Loaded(bundle, local_stages(bundle, config.model, ModelMetrics(slot).out_of_memory), _nowhere)

@@ -15,6 +15,7 @@ from serve_app.errors import EvidenceRefused, MonitorUnavailable, ParityError, R
 from serve_app.router.guarded import advanced, next_step, too_many, tripped
 from serve_app.router.plan import Plan
 from serve_app.router.releases import Author, Entry, Ledger, Step
+from serve_app.service import PROVE_TIMEOUT_S
 from serve_app.types import Advice, VariantName, Vitals
 
 LOOK_S = 2.0
@@ -68,6 +69,8 @@ class Guard:
                 await self.look()
             except ServeAppError as error:
                 log.warning("the guard could not look: %s", error)
+            except Exception:  # whatever it was: a guard that ended would take its router with it
+                log.exception("the guard could not look")
 
     async def look(self) -> None:
         """Go back when a guardrail trips, on when a step is over. Raises JournalUnavailable and the like."""
@@ -77,7 +80,7 @@ class Guard:
             return
         watched = await self._senses.vitals(entry.epoch, plan.watched)
         if reason := await self._wrong(entry, plan, watched):
-            await self.trip(reason)
+            await self._back(entry, reason)
         elif watched.answered >= plan.guardrails.min_answers and self._is_over(entry, plan):
             await self._advance(entry, plan)
 
@@ -89,19 +92,23 @@ class Guard:
         entry = self._senses.in_force()
         if entry.release.plan is None:
             return False
-        await self._record(entry, reason, lambda author: self._ledger.rollback(author, follows=entry.epoch))
+        await self._back(entry, reason)
         return True
+
+    async def _back(self, entry: Entry, reason: str) -> None:
+        await self._record(entry, reason, lambda author: self._ledger.rollback(author, follows=entry.epoch))
 
     def _is_over(self, entry: Entry, plan: Plan) -> bool:
         return (self._clock() - entry.at).total_seconds() >= plan.step_s
 
     async def _wrong(self, entry: Entry, plan: Plan, watched: Vitals) -> str | None:
         try:
-            await self._senses.parity(plan.watched)
+            async with asyncio.timeout(PROVE_TIMEOUT_S):
+                await self._senses.parity(plan.watched)
         except ParityError as error:
             return f"parity: {error}"
-        except ServeAppError as error:  # a stage that is away for a moment: those asked meanwhile abstained
-            log.warning("parity could not be checked: %s", error)
+        except Exception as error:  # noqa: BLE001  a stage that is away, slow or broken: those asked meanwhile abstained
+            log.warning("parity could not be checked: %r", error)
         production = None
         if plan.watched is VariantName.CANDIDATE:
             production = await self._senses.vitals(entry.epoch, VariantName.PRODUCTION)
@@ -129,7 +136,7 @@ class Guard:
                 return
             advice, objection = await self._judged(entry)
             if objection:
-                await self.trip(objection)
+                await self._back(entry, objection)
                 return
             if step is Step.PROMOTE and plan.wait_for_evidence and advice is not Advice.PROMOTE:
                 return

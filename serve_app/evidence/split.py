@@ -1,7 +1,7 @@
 """What each variant answered by itself, and the comparison of symbols that are not the same: weak, and said to be."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -50,7 +50,6 @@ def summary(answers: pd.DataFrame, judged: pd.DataFrame, signal_threshold: float
     ok = answers[answers["status"] == Status.OK]
     known = judged[judged["label"].notna()]
     probability, outcome = known["probability"].to_numpy(), known["label"].to_numpy() == 1
-    measured = scores(probability, outcome, signal_threshold)
     histogram, _ = np.histogram(ok["probability"], BINS, (0, 1))
     return {
         "answered": len(ok),
@@ -62,11 +61,8 @@ def summary(answers: pd.DataFrame, judged: pd.DataFrame, signal_threshold: float
             "missing": int((~judged["reported"]).sum()),
             "pending": len(ok) - len(judged),
         },
-        "scores": {name: getattr(measured, name) for name in measured.__dataclass_fields__},
-        "calibration": [
-            {"predicted": one.predicted, "happened": one.happened, "n": one.n}
-            for one in calibration(probability, outcome)
-        ],
+        "scores": asdict(scores(probability, outcome, signal_threshold)),
+        "calibration": [asdict(one) for one in calibration(probability, outcome)],
         "distribution": histogram.tolist(),
     }
 

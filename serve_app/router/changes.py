@@ -56,10 +56,6 @@ def promoted(release: Release) -> Release:
     """Return the release in which the candidate has become production. Raises ReleaseRefused when there is none."""
     if release.candidate is None:
         raise ReleaseRefused("there is no candidate to promote")
-    return _swapped(release)
-
-
-def _swapped(release: Release) -> Release:
     return release.quiet().changed(
         production=release.candidate,
         candidate=release.production,

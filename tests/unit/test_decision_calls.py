@@ -187,6 +187,12 @@ def test_what_came_of_a_decision_is_reported_once(client: TestClient, decided: s
     assert report(2) == (400, "malformed")
 
 
+def test_an_outcome_that_nobody_will_ever_know_is_reported_as_null(client: TestClient, decided: str) -> None:
+    for label, status in ((None, 200), (None, 200), (1, 409)):
+        response = client.post("/v1/outcomes", json={"decision_id": decided, "label": label})
+        assert response.status_code == status, response.text
+
+
 def test_of_many_reports_each_has_an_answer_of_its_own(client: TestClient, decided: str) -> None:
     given = [{"decision_id": "none", "label": 0}, {"decision_id": decided, "label": 0}]
     response = client.post("/v1/outcomes:batch", json={"outcomes": given})

@@ -197,9 +197,50 @@ def test_without_evidence_it_goes_on_unless_it_shall_wait_for_it(world: World) -
     assert world.look(guard, 1).production == NEW
 
 
-def test_a_stage_that_is_away_is_no_matter_of_parity(world: World) -> None:
-    world.parity = StageUnavailable("model-candidate does not answer")
+@pytest.mark.parametrize(
+    "error",
+    [StageUnavailable("model-candidate does not answer"), TimeoutError(), RuntimeError("a defect")],
+)
+def test_a_stage_that_is_away_or_broken_is_no_matter_of_parity(world: World, error: Exception) -> None:
+    world.parity = error
     assert world.look(world.guard()).plan == PLAN
+
+
+def test_whatever_goes_wrong_the_guard_looks_again(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("serve_app.guard.LOOK_S", 0)
+    guard, looked = world.guard(), asyncio.Event()
+    errors: list[Exception] = [RuntimeError("a defect"), StageUnavailable("away")]
+
+    async def look() -> None:
+        if errors:
+            raise errors.pop(0)
+        looked.set()
+
+    monkeypatch.setattr(guard, "look", look)
+
+    async def watched() -> None:
+        watching = asyncio.create_task(guard.watch_forever())
+        await asyncio.wait_for(looked.wait(), 30)
+        watching.cancel()
+
+    asyncio.run(watched())
+    assert caplog.text.count("the guard could not look") == 2
+
+
+def test_it_goes_back_from_what_it_looked_at_and_from_nothing_newer(world: World) -> None:
+    guard = world.guard()
+    world.vitals[CANDIDATE] = Vitals(0, 100)
+    looked_at = world.newest
+
+    async def changed_meanwhile(_: VariantName) -> None:
+        by_hand = begun(PLAN.model_copy(update={"step_s": 7}))
+        world.ledger.change(Step.GUARD, by_hand, author(world.now), by_plan=True)
+
+    guard._senses = replace(guard._senses, parity=changed_meanwhile)
+    assert world.look(guard).plan == PLAN.model_copy(update={"step_s": 7})
+    assert world.newest.epoch == looked_at.epoch + 1
 
 
 def test_of_two_guards_that_see_the_same_one_moves_it_on(world: World) -> None:
