@@ -7,6 +7,7 @@ import click
 from serve_app.cli.bundle_export import export, runtimes
 from serve_app.cli.bundle_import import import_
 from serve_app.cli.bundle_publish import publish
+from serve_app.cli.bundle_reference import reference
 from serve_app.cli.common import FOLDER, pipeline_of
 
 
@@ -17,6 +18,7 @@ def bundle() -> None:
 
 bundle.add_command(import_)
 bundle.add_command(export)
+bundle.add_command(reference)
 bundle.add_command(runtimes)
 bundle.add_command(publish)
 

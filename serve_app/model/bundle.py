@@ -25,6 +25,7 @@ from serve_app.errors import BundleCorrupt, BundleNotFound, UnknownSymbol
 from serve_app.model.atomic import new_folder
 from serve_app.model.gate import GateReport
 from serve_app.model.golden import Golden
+from serve_app.reference import Reference
 from serve_app.types import FloatArray, Precision, Runtime, Thresholds
 
 FORMAT_VERSION: Literal[1] = 1
@@ -38,10 +39,11 @@ CONFIG = "config.json"
 METADATA = "metadata.json"
 GOLDEN = "golden.npz"
 GATES = "gates.json"
+REFERENCE = "reference.npz"
 NETWORKS: Mapping[Runtime, str] = {Runtime.TORCH: WEIGHTS, Runtime.TORCHSCRIPT: SCRIPT, Runtime.ONNX: GRAPH}
 """What computes a network → the file that it needs; a bundle has one of these files or several."""
 ALWAYS = (SCALER, MAPPING, CONFIG, METADATA, GOLDEN)
-FILES = (*NETWORKS.values(), *ALWAYS, GATES)
+FILES = (*NETWORKS.values(), *ALWAYS, GATES, REFERENCE)
 CUSTOM = "custom"
 """The architecture of a model that is a program: nobody but the program knows it."""
 
@@ -153,6 +155,8 @@ class Bundle:
     programs: Mapping[Runtime, bytes] = field(default_factory=dict)
     gates: tuple[GateReport, ...] = ()
     """What each export has passed."""
+    reference: Reference | None = None
+    """What the model saw in training; None of one that was trained elsewhere and given none."""
 
     @property
     def version(self) -> str:
@@ -234,7 +238,7 @@ def _read_manifest(folder: Path) -> tuple[str, Manifest]:
     if not (set(ALWAYS) <= listed <= set(FILES) and listed & set(NETWORKS.values())):
         raise BundleCorrupt(
             f"{path} lists {sorted(listed)}, a bundle has {', '.join(ALWAYS)}, one or more of"
-            f" {', '.join(NETWORKS.values())}, and {GATES} with exports"
+            f" {', '.join(NETWORKS.values())}, {GATES} with exports, and {REFERENCE} if it was trained here"
         )
     extra = {entry.name for entry in folder.iterdir()} - listed - {MANIFEST}
     if extra:
@@ -273,6 +277,9 @@ def load_bundle(path: str | Path) -> Bundle:
             if runtime is not Runtime.TORCH and NETWORKS[runtime] in content
         },
         gates=_parse(Gates, content[GATES], folder / GATES).passed if GATES in content else (),
+        reference=_decode(Reference.from_bytes, content[REFERENCE], folder / REFERENCE)
+        if REFERENCE in content
+        else None,
     )
 
 
@@ -297,6 +304,7 @@ def write_bundle(bundle: Bundle) -> Bundle:
         CONFIG: _json(bundle.config.model_dump(mode="json")),
         METADATA: _json(bundle.metadata),
         GOLDEN: bundle.golden.to_bytes(),
+        **({REFERENCE: bundle.reference.to_bytes()} if bundle.reference else {}),
     }
     entries = {name: ManifestEntry(sha256=_digest(data), bytes=len(data)) for name, data in content.items()}
     manifest = Manifest(format_version=FORMAT_VERSION, files=entries)

@@ -16,6 +16,7 @@ from serve_app.model.bundle import tag_of
 from serve_app.preprocess import FEATURE_SETS, FeatureSet, usual_interval_s
 from serve_app.preprocess.memory import measure_memory
 from serve_app.training.golden import decision_points, record_golden
+from serve_app.training.reference import make_reference, seen_in_training
 from serve_app.training.train import TrainedModel
 from serve_app.types import Bars, HoldingUnit, Thresholds
 
@@ -119,4 +120,7 @@ def build_bundle(
         golden=Golden.nothing(),
     )
     golden = asyncio.run(record_golden(unbuilt, decision_points(unbuilt, bars_by_symbol)))
-    return write_bundle(replace(unbuilt, golden=golden))
+    seen = seen_in_training(unbuilt, known, trained.cuts.train_end)
+    # Without a symbol that has enough bars there is none: such a model is for trying things out.
+    reference = make_reference(unbuilt, seen) if seen else None
+    return write_bundle(replace(unbuilt, golden=golden, reference=reference))
