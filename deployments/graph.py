@@ -28,6 +28,9 @@ from serve_app.types import VariantName
 API_KEYS = "SIGNALGRAPH_API_KEYS"
 """Environment variable: the keys that may ask, separated by commas."""
 
+WEBHOOK_SECRET = "SIGNALGRAPH_WEBHOOK_SECRET"  # noqa: S105  its name
+"""Environment variable: what alerts to the webhook are signed with."""
+
 _COMMON: dict[str, Any] = {
     # A replica that refuses to start (a corrupt bundle, a failed parity check) would refuse again.
     "max_constructor_retry_count": 1,
@@ -85,7 +88,11 @@ def build_app(config: AppConfig) -> Application:
         candidate=candidate.digest if candidate else None,
         assignment=config.router.assignment,
     )
-    keys = Keys(api_key_hashes(config.router.auth, os.environ.get(API_KEYS)), control_key_hash(os.environ))
+    keys = Keys(
+        api_key_hashes(config.router.auth, os.environ.get(API_KEYS)),
+        control_key_hash(os.environ),
+        os.environ.get(WEBHOOK_SECRET),
+    )
     if config.journal:
         # Replicas run in other folders.
         found = {"url": from_here(config.journal.url), "spool": str(Path(config.journal.spool).absolute())}

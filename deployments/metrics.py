@@ -3,7 +3,11 @@
 `ray_` precedes the names there. Tags are few and fixed: never a symbol or a request.
 """
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from ray.serve.metrics import Counter, Gauge, Histogram
+from ray.util import metrics as of_actors
 
 from deployments.batching import Sent
 
@@ -53,6 +57,58 @@ class HopMetrics:
     def called(self, rows: int) -> None:
         """Record one call."""
         self._rows.observe(rows)
+
+
+class MonitorMetrics:
+    """What the monitor knows, so that Prometheus and `GET /v1/monitor` say the same.
+
+    Counts are gauges that only rise: a monitor that comes back goes on from the journal's count, not from 0. `rate()`
+    reads them like counters.
+    """
+
+    def __init__(self) -> None:
+        self._decisions = of_actors.Gauge(
+            "signalgraph_decisions", "Decisions that rest on a model.", ("variant", "action")
+        )
+        self._abstentions = of_actors.Gauge(
+            "signalgraph_abstentions", "Decisions without a model.", ("variant", "reason")
+        )
+        self._errors = of_actors.Gauge("signalgraph_errors", "Requests that were answered with an error.", ("code",))
+        self._dropped = of_actors.Gauge(
+            "signalgraph_dropped_observations", "Decisions that the monitor did not hear of."
+        )
+        self._memory = of_actors.Gauge("signalgraph_memory_share", "Of a node with a router: the largest share in use.")
+        about = "Distance (Kolmogorov-Smirnov) of a feature from training, as a share of what is no accident."
+        self._drift = of_actors.Gauge("signalgraph_feature_drift", about, ("model_version", "feature"))
+        self._firing = of_actors.Gauge("signalgraph_alert_firing", "1 while an alert fires.", ("alert", "subject"))
+        self._fired: set[tuple[str, str]] = set()
+
+    def show(self, snapshot: Mapping[str, Any]) -> None:
+        """Show a snapshot of the monitor."""
+        for variant, counted in snapshot["variants"].items():
+            for action, n in counted["actions"].items():
+                self._decisions.set(n, {"variant": variant, "action": action})
+            for reason, n in counted["abstentions"].items():
+                self._abstentions.set(n, {"variant": variant, "reason": reason})
+        for code, n in snapshot["errors"].items():
+            self._errors.set(n, {"code": code})
+        self._dropped.set(snapshot["dropped_observations"])
+        if snapshot["memory"] is not None:
+            self._memory.set(snapshot["memory"])
+        self._show_drift(snapshot["drift"])
+        self._show_alerts(snapshot["alerts"])
+
+    def _show_drift(self, drift: Mapping[str, Any]) -> None:
+        for bundle in drift.values():
+            for feature, verdict in (bundle["features"] or {}).items():
+                tags = {"model_version": bundle["model_version"], "feature": feature}
+                self._drift.set(verdict["ks"] / verdict["ks_limit"], tags)
+
+    def _show_alerts(self, alerts: Sequence[Mapping[str, Any]]) -> None:
+        firing = {(one["alert"], one["subject"] or "graph") for one in alerts if one["state"] == "firing"}
+        self._fired |= firing
+        for alert, subject in self._fired:
+            self._firing.set(float((alert, subject) in firing), {"alert": alert, "subject": subject})
 
 
 class ModelMetrics:

@@ -1,48 +1,91 @@
-"""The monitor: a named actor that hears of every answer, and the reporter in each router that tells it.
+"""The monitor: a named actor that hears of every decision, and the reporter in each router that tells it.
 
-Reporting is free for the caller: observations go into a bounded buffer, a background task pushes what has gathered,
-at most one push is outstanding, and what does not fit is dropped and counted.
+Reporting is free for the caller: decisions go into a bounded buffer, a background task tells what has gathered, at most
+one telling is outstanding, and what does not fit is dropped and counted. The actor may die at any time: it takes its
+counts and alerts from the journal again, and the rest from the routers.
 """
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+import numpy as np
 import ray
 from ray.exceptions import RayError
 
+from deployments.metrics import MonitorMetrics
 from serve_app.config import MonitorConfig
 from serve_app.errors import MonitorUnavailable, ServeAppError
-from serve_app.monitor import Answered, MonitorState, Observations, answered, observe
+from serve_app.journal import connect
+from serve_app.model import Bundle
+from serve_app.monitor import Gathering, Heard, MonitorState, Told, memory_in_use
+from serve_app.reference import Reference
 from serve_app.types import Decision
+from serve_app.watch import Watch
+from serve_app.webhook import Webhook
 
 # The version keeps routers of another release away from an actor whose messages they do not speak.
-ACTOR_NAME = "signalgraph-monitor-v2"
+ACTOR_NAME = "signalgraph-monitor-v3"
 NAMESPACE = "signalgraph"
 TIMEOUT_S = 10.0
 """Long enough for the actor to start; whoever asks for a snapshot waits no longer."""
+HEARTBEAT_S = 1.0
+"""How often a router tells although it has answered nothing: its memory, and that it is there."""
 
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class MonitorArgs:
+    """What an actor is made of."""
+
+    config: MonitorConfig
+    journal: str | None = None
+    """URL of the database; None: nothing outlives the actor."""
+    webhook_secret: str | None = field(default=None, repr=False)
+
+
 class MonitorActor:
-    """Owns the rolling state. Asynchronous, so that it answers while routers push."""
+    """Owns the watch. Asynchronous, so that it answers while routers tell."""
 
-    def __init__(self, window: int) -> None:
-        self._state = MonitorState(window)
+    def __init__(self, args: MonitorArgs) -> None:
+        alerts = args.config.alerts
+        self._webhook = Webhook(alerts.webhook, args.webhook_secret) if alerts.webhook else None
+        self._watch = Watch(
+            MonitorState(args.config.window, np.random.default_rng(0)),
+            alerts,
+            partial(connect, args.journal) if args.journal else None,
+            tell=self._webhook.offer if self._webhook else lambda _: None,
+            show=MonitorMetrics().show,
+        )
+        self._tasks: list[asyncio.Task[None]] = []
 
-    async def push(self, observations: Observations, dropped: int) -> None:
-        """Take in what one router has gathered."""
-        self._state.add(observations, dropped)
+    def _begin(self) -> None:
+        """Start the background work with the first call: there is no loop before."""
+        if not self._tasks:
+            self._tasks = [asyncio.create_task(self._watch.watch_forever())]
+            if self._webhook is not None:
+                self._tasks.append(asyncio.create_task(self._webhook.deliver_forever()))
+
+    async def push(self, told: Told, again: bool) -> Heard:
+        """Take in what one router has gathered, or what it had told before."""
+        self._begin()
+        return self._watch.state.add(told, again)
+
+    async def learn(self, digest: str, version: str, reference: Reference | None) -> None:
+        """Take in what a bundle's model saw in training."""
+        self._watch.state.learn(digest, version, reference)
 
     async def snapshot(self) -> dict[str, Any]:
         """Return what `GET /v1/monitor` answers."""
-        return self._state.snapshot()
+        self._begin()
+        return self._watch.snapshot()
 
 
-def monitor_actor(application: str, config: MonitorConfig) -> Any:
+def monitor_actor(application: str, args: MonitorArgs) -> Any:
     """Return the handle of an application's monitor, creating it when there is none; it outlives its creator.
 
     Untyped: Ray's type hints take the methods of an asynchronous actor for ones that never return.
@@ -55,51 +98,66 @@ def monitor_actor(application: str, config: MonitorConfig) -> Any:
         "max_restarts": -1,
         "num_cpus": 0,
     }
-    return ray.remote(**options)(MonitorActor).remote(config.window)
+    return ray.remote(**options)(MonitorActor).remote(args)
 
 
 class Reporter:
     """Tells the monitor what one router answered, off the request path."""
 
-    def __init__(self, application: str, config: MonitorConfig) -> None:
+    def __init__(self, application: str, router: str, args: MonitorArgs, bundle: Callable[[str], Bundle]) -> None:
+        """`bundle` returns a bundle by its digest."""
         self._application = application
-        self._config = config
-        self._buffer: deque[Answered] = deque(maxlen=config.max_buffered)
-        self._dropped = 0
+        self._args = args
+        self._bundle = bundle
+        self._gathering = Gathering(router, args.config.max_buffered, memory_in_use)
         self._actor: Any = None
         self._pushing = asyncio.Lock()
+        self._told_at = 0.0
 
     def record(self, answers: Sequence[Decision | ServeAppError], latency_ms: float) -> None:
         """Remember the answers of one call for the next push. Never waits, never raises."""
-        room = self._config.max_buffered - len(self._buffer)
-        self._dropped += max(0, len(answers) - room)
-        self._buffer.extend(answered(answers, latency_ms))
+        self._gathering.record(answers, latency_ms)
 
     async def push_forever(self) -> None:
         """Push what has gathered, one push at a time, until cancelled."""
+        away = False
         while True:
-            await asyncio.sleep(self._config.push_interval_ms / 1e3)
+            await asyncio.sleep(self._args.config.push_interval_ms / 1e3)
+            if not self._gathering.waits and asyncio.get_running_loop().time() - self._told_at < HEARTBEAT_S:
+                continue
             try:
                 await self.push()
             except (RayError, ValueError, TimeoutError) as error:
-                log.warning("the monitor does not answer: %s", type(error).__name__)
+                if not away:
+                    log.warning("the monitor does not answer: %s", type(error).__name__)
+                away = True
+            else:
+                away = False
 
     async def push(self) -> None:
-        """Push once, if there is anything. What a failed push held is counted as dropped: it may have arrived."""
+        """Push once. What fails is pushed again with the next: the monitor counts a decision once."""
         async with self._pushing:
-            n, dropped = len(self._buffer), self._dropped
-            if not n and not dropped:
-                return
-            observations = observe(self._buffer)
-            self._buffer.clear()
-            self._dropped = 0
+            told = self._gathering.take()
             try:
                 async with asyncio.timeout(TIMEOUT_S):
-                    await (await self._monitor()).push.remote(observations, dropped)
+                    actor = await self._monitor()
+                    heard: Heard = await actor.push.remote(told, False)
+                    await self._answer(actor, heard)
             except BaseException:
-                self._dropped += dropped + n
+                self._gathering.failed()
                 self._actor = None
                 raise
+            self._gathering.arrived()
+            self._told_at = asyncio.get_running_loop().time()
+
+    async def _answer(self, actor: Any, heard: Heard) -> None:
+        """Tell the monitor what it lacks."""
+        for digest in heard.lacking:
+            bundle = await asyncio.to_thread(self._bundle, digest)
+            await actor.learn.remote(digest, bundle.version, bundle.reference)
+        past = self._gathering.past()
+        if heard.is_new and past.decisions:
+            await actor.push.remote(past, True)
 
     async def snapshot(self) -> dict[str, Any]:
         """Return the monitor's snapshot, with all that this router has answered in it. Raises MonitorUnavailable."""
@@ -115,5 +173,5 @@ class Reporter:
     async def _monitor(self) -> Any:
         """Look the actor up, in a thread: Ray's control store may take its time."""
         if self._actor is None:
-            self._actor = await asyncio.to_thread(monitor_actor, self._application, self._config)
+            self._actor = await asyncio.to_thread(monitor_actor, self._application, self._args)
         return self._actor

@@ -2,15 +2,16 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from deployments.lanes import Lanes
+from serve_app.config import AlertName
 from serve_app.control import Change, Control
 from serve_app.errors import ServeAppError
 from serve_app.evidence import Experiments
-from serve_app.guard import Guard, Senses
+from serve_app.guard import Guard, Senses, alarms_of
 from serve_app.journal import Journal, ReleaseLines, vitals
 from serve_app.monitor import failures
 from serve_app.parity import check_golden
@@ -88,17 +89,23 @@ class Follower:
         """Return what computes decisions of a journal again."""
         return Replayer(journal.find, self._ledger, self._lanes.pipeline)
 
-    def guard(self, journal: Journal, monitor: Callable[[], Awaitable[Mapping[str, Any]]]) -> Guard:
-        """Return what moves guarded promotions on, and back."""
+    def guard(
+        self, journal: Journal, monitor: Callable[[], Awaitable[Mapping[str, Any]]], roll_back: Collection[AlertName]
+    ) -> Guard:
+        """Return what moves guarded promotions on, and back; `roll_back`: the alerts that end one."""
         experiments = self.experiments(journal)
 
         async def errors() -> tuple[int, int]:
             return failures(await monitor())
 
+        async def alarms(entry: Entry) -> list[str]:
+            return alarms_of(await monitor(), roll_back, entry)
+
         senses = Senses(
             in_force=lambda: self._entry,
             vitals=lambda epoch, name: asyncio.to_thread(vitals, journal.engine, epoch, name),
             errors=errors,
+            alarms=alarms,
             parity=lambda name: check_golden(self.current.now.pipeline(name)),
             evidence=lambda entry: asyncio.to_thread(experiments.report_of, entry.release),
         )

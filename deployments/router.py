@@ -5,7 +5,7 @@ import gc
 import logging
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import FastAPI
@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 from deployments.bundles import Shelf
 from deployments.lanes import Lanes
 from deployments.metrics import ShadowMetrics
-from deployments.monitor import Reporter
+from deployments.monitor import MonitorArgs, Reporter
 from deployments.releases import Follower, ledger_of, service_of
 from deployments.stages import StageHandles
 from serve_app.api import Front, Past, create_api
@@ -44,10 +44,12 @@ def _spare_the_collector() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """Hashes of the keys that may ask, and of the one that may change releases."""
+    """Hashes of the keys that may ask, and of the one that may change releases; what is signed with which secret."""
 
     asking: Collection[str] = ()
     control: str | None = None
+    webhook: str | None = field(default=None, repr=False)
+    """The secret that alerts are signed with."""
 
 
 class RouterDeployment:
@@ -71,7 +73,8 @@ class RouterDeployment:
         self._shadow = Shadow(self._journal.keep_shadows, ShadowMetrics().dropped) if self._journal else None
         self._follower = self._following(self._journal, self._shadow, seed) if self._journal and self._shadow else None
         self._service = self._follower.current if self._follower else service_of(self._lanes, seed)
-        self._reporter = Reporter(context.app_name, config.monitor)
+        monitor = MonitorArgs(config.monitor, config.journal.url if config.journal else None, keys.webhook)
+        self._reporter = Reporter(context.app_name, context.replica_tag, monitor, self._lanes.bundle)
         self._tasks: list[asyncio.Task[None]] = []
         _spare_the_collector()
 
@@ -127,7 +130,11 @@ class RouterDeployment:
         if self._follower:
             work.append(self._follower.follow_forever())
         if self._follower and self._journal:
-            work.append(self._follower.guard(self._journal, self._reporter.snapshot).watch_forever())
+            work.append(
+                self._follower.guard(
+                    self._journal, self._reporter.snapshot, self._config.monitor.alerts.roll_back
+                ).watch_forever()
+            )
         if self._shadow:
             work.append(self._shadow.score_forever())
         if self._journal:

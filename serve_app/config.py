@@ -128,11 +128,71 @@ class ModelConfig(Section):
     a size (plans, memory, kernels) is done by then. As large as the largest batch of a router."""
 
 
+class AlertName(StrEnum):
+    """What may be wrong. The first five are those of the deployment guide, with its thresholds."""
+
+    ROLLING_ACCURACY = "rolling_accuracy"
+    PREDICTION_SHIFT = "prediction_shift"
+    INFERENCE_LATENCY = "inference_latency"
+    MEMORY = "memory"
+    ERROR_RATE = "error_rate"
+    ABSTENTION_RATE = "abstention_rate"
+    FEATURE_DRIFT = "feature_drift"
+
+
+class Rule(Section):
+    """One limit. It is breached by what is beyond it, not by what equals it."""
+
+    limit: float | None
+    """None: nobody is alarmed."""
+    window: int = Field(default=1, gt=0)
+    """How many of the latest are looked at; fewer say nothing."""
+
+
+class AlertsConfig(Section):
+    """When somebody is alarmed, and who."""
+
+    rolling_accuracy: Rule = Rule(limit=0.55, window=100)
+    """Share of predictions on the right side of 0.5, of the latest `window` whose outcome is known: below the limit."""
+    prediction_shift: Rule = Rule(limit=0.1, window=1000)
+    """Difference of the mean prediction of the latest `window` and the `window` before: above the limit."""
+    inference_latency: Rule = Rule(limit=100, window=100)
+    """95th percentile of the latency in ms, of the latest `window` answers: above the limit."""
+    memory: Rule = Rule(limit=0.8)
+    """Share of a node's memory in use: above the limit."""
+    error_rate: Rule = Rule(limit=0.05, window=100)
+    """Share of the latest `window` requests that the server failed: above the limit."""
+    abstention_rate: Rule = Rule(limit=0.05, window=100)
+    """Share of the latest `window` decisions that were abstentions: above the limit."""
+    feature_drift: bool = True
+    """Whether a feature that is unlike training in a block of predictions alarms; see `serve_app.monitor.drift`."""
+    pending_s: float = Field(default=0, ge=0)
+    """How long something must be wrong before anybody is alarmed."""
+    resolve_after_s: float = Field(default=60, ge=0)
+    """How long all must be well again before it is called so: an alert at its limit does not flap."""
+    webhook: str | None = Field(default=None, pattern="^https?://")
+    """Where each alert is posted, as it fires and as it is resolved, signed with $SIGNALGRAPH_WEBHOOK_SECRET."""
+    roll_back: tuple[AlertName, ...] = (
+        AlertName.ROLLING_ACCURACY,
+        AlertName.INFERENCE_LATENCY,
+        AlertName.MEMORY,
+        AlertName.ERROR_RATE,
+        AlertName.ABSTENTION_RATE,
+    )
+    """Alerts that end a guarded promotion, if they are of its variant or of the whole graph."""
+
+    def rule(self, name: AlertName) -> Rule | None:
+        """Return a rule that has a limit."""
+        found = getattr(self, name)
+        return found if isinstance(found, Rule) and found.limit is not None else None
+
+
 class MonitorConfig(Section):
-    """What the monitor keeps."""
+    """What the monitor keeps, and when it alarms."""
 
     window: int = Field(default=10_000, gt=0)
     """Latest answers per variant, over which latency percentiles are taken."""
+    alerts: AlertsConfig = AlertsConfig()
     push_interval_ms: float = Field(default=250, gt=0)
     max_buffered: int = Field(default=50_000, gt=0)
     """Observations a router holds back while the monitor is away; older ones are dropped and counted."""
@@ -177,6 +237,17 @@ class AppConfig(Section):
                     f"variants.{name}.max_queued_rows is {variant.max_queued_rows}, less than the"
                     f" {self.router.max_batch_requests} of router.max_batch_requests: an idle router would refuse part"
                     " of one call"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _the_monitor_keeps_what_its_rules_look_at(self) -> "AppConfig":
+        for name in AlertName:
+            rule = self.monitor.alerts.rule(name)
+            if rule is not None and self.monitor.window < 2 * rule.window:
+                raise ValueError(
+                    f"monitor.window is {self.monitor.window}, less than twice the {rule.window} of"
+                    f" monitor.alerts.{name}.window"
                 )
         return self
 

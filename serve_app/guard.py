@@ -6,12 +6,14 @@ two that see the same, the first is recorded and the other finds it done.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from serve_app.config import AlertName
 from serve_app.errors import EvidenceRefused, MonitorUnavailable, ParityError, ReleaseRefused, ServeAppError
+from serve_app.monitor import AlertState
 from serve_app.router.guarded import advanced, next_step, too_many, tripped
 from serve_app.router.plan import Plan
 from serve_app.router.releases import Author, Entry, Ledger, Step
@@ -35,11 +37,28 @@ class Senses:
     vitals: Callable[[int, VariantName], Awaitable[Vitals]]
     """Of a variant in an epoch."""
     errors: Callable[[], Awaitable[tuple[int, int]]]
-    """How many requests were answered with an error of the server's since the graph began, and how many in all."""
+    """How many requests were answered with an error of the server's since the graph began, and how many in all.
+    Raises MonitorUnavailable."""
+    alarms: Callable[[Entry], Awaitable[list[str]]]
+    """What the alerts say that fired since an entry, and are about its plan. Raises MonitorUnavailable."""
     parity: Callable[[VariantName], Awaitable[None]]
     """Lets a variant reproduce its golden cases; raises ParityError."""
     evidence: Callable[[Entry], Awaitable[Mapping[str, Any]]]
     """The report of the experiment that an entry belongs to."""
+
+
+def alarms_of(monitor: Mapping[str, Any], roll_back: Collection[AlertName], entry: Entry) -> list[str]:
+    """Return what a snapshot's alerts say that began to fire under an entry, and may roll its plan back."""
+    plan = entry.release.plan
+    return [
+        f"{alert['alert']}: {alert['message']}"
+        for alert in monitor["alerts"]
+        if plan is not None
+        and alert["state"] == AlertState.FIRING
+        and alert["alert"] in roll_back
+        and alert["subject"] in (None, plan.watched)
+        and alert["since"] >= entry.at
+    ]
 
 
 class Guard:
@@ -84,17 +103,6 @@ class Guard:
         elif watched.answered >= plan.guardrails.min_answers and self._is_over(entry, plan):
             await self._advance(entry, plan)
 
-    async def trip(self, reason: str) -> bool:
-        """Roll back because of a reason; return whether there was a guarded promotion to roll back.
-
-        This is what alerts call, too.
-        """
-        entry = self._senses.in_force()
-        if entry.release.plan is None:
-            return False
-        await self._back(entry, reason)
-        return True
-
     async def _back(self, entry: Entry, reason: str) -> None:
         await self._record(entry, reason, lambda author: self._ledger.rollback(author, follows=entry.epoch))
 
@@ -112,15 +120,20 @@ class Guard:
         production = None
         if plan.watched is VariantName.CANDIDATE:
             production = await self._senses.vitals(entry.epoch, VariantName.PRODUCTION)
-        return tripped(plan.guardrails, watched, production) or await self._failing(entry, plan)
+        return tripped(plan.guardrails, watched, production) or await self._heard(entry, plan)
+
+    async def _heard(self, entry: Entry, plan: Plan) -> str | None:
+        """Return what the monitor has against going on, if anything and if it can be asked."""
+        try:
+            alarms = await self._senses.alarms(entry)
+            return "; ".join(alarms) or await self._failing(entry, plan)
+        except MonitorUnavailable as error:
+            log.warning("alerts and errors could not be looked at: %s", error)
+            return None
 
     async def _failing(self, entry: Entry, plan: Plan) -> str | None:
         """Compare the errors since the epoch was first seen with what was asked since."""
-        try:
-            errors, asked = await self._senses.errors()
-        except MonitorUnavailable as error:
-            log.warning("errors could not be counted: %s", error)
-            return None
+        errors, asked = await self._senses.errors()
         if self._errors is None or self._errors[0] != entry.epoch or self._errors[1][1] > asked:
             self._errors = entry.epoch, (errors, asked)
         before = self._errors[1]

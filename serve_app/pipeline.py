@@ -153,6 +153,14 @@ def window_crc(window: Float32Array) -> int:
     return zlib.crc32(np.ascontiguousarray(window).data)
 
 
+def _seen(windows: WindowBatch) -> Float32Array:
+    """Return the last row of each window (B, F); a copy, so that it does not keep the windows in memory."""
+    last = windows.windows[:, -1].copy()
+    if windows.missing is not None:
+        last[windows.missing] = np.nan
+    return last
+
+
 class Pipeline:
     """One bundle's way through the stages: validate requests into rows, run batches of rows, isolate bad ones."""
 
@@ -256,9 +264,9 @@ class Pipeline:
             stage: 1e3 * (after - before) for stage, before, after in zip(stages, times, times[1:], strict=False)
         }
         return [
-            Outcome(action, probability, None, len(rows), timings, window_crc(window))
-            for action, probability, window in zip(
-                actions.actions, predictions.probabilities.tolist(), windows.windows, strict=True
+            Outcome(action, probability, None, len(rows), timings, window_crc(window), seen)
+            for action, probability, window, seen in zip(
+                actions.actions, predictions.probabilities.tolist(), windows.windows, _seen(windows), strict=True
             )
         ]
 

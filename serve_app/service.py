@@ -262,6 +262,7 @@ class SignalService:
             batch_size=outcome.batch_size,
             timings_ms=outcome.timings_ms,
             window_crc=outcome.window_crc,
+            seen=outcome.seen,
         )
 
     def with_fallback(self, refused: Refused) -> Refused:

@@ -210,6 +210,8 @@ class WindowBatch:
     digest: str
     windows: Float32Array
     asset_ids: NDArray[np.int64]
+    missing: NDArray[np.bool_] | None = None
+    """(B, F): what the last bar lacked, so that an earlier value stands there; None where nothing was lacking."""
 
     def __len__(self) -> int:
         return len(self.asset_ids)
@@ -266,6 +268,8 @@ class Outcome:
     timings_ms: Mapping[str, float] = field(default_factory=dict)
     window_crc: int | None = None
     """Of the scaled window that the model saw."""
+    seen: Float32Array | None = field(default=None, compare=False, repr=False)
+    """(F,): the last row of that window, NaN where the client had no value. For the monitor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,6 +290,8 @@ class Decision:
     batch_size: int = 0
     timings_ms: Mapping[str, float] = field(default_factory=dict)
     window_crc: int | None = None
+    seen: Float32Array | None = field(default=None, compare=False, repr=False)
+    """See Outcome. It is neither answered nor kept."""
 
 
 @dataclass(frozen=True, slots=True)

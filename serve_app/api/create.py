@@ -61,6 +61,7 @@ def create_api(front: Front, clock: Callable[[], float] = time.perf_counter) -> 
         asking.post(path, responses={200: {"model": answer}}, openapi_extra=body)(endpoint)
     known = [Depends(routes.authorize)]
     asking.get("/v1/monitor", dependencies=known)(routes.monitor)
+    asking.get("/v1/alerts", dependencies=known)(routes.alerts)
     api = FastAPIOffline(title="SignalGraph", redoc_url=None, lifespan=front.lifespan, version="1")
     api.include_router(asking)
     if front.past is not None:

@@ -82,6 +82,11 @@ class Routes:
         """Tell what has been answered: counts, action mix and latency percentiles per variant."""
         return respond(await self._front.monitor())
 
+    async def alerts(self) -> Response:
+        """Tell what is wrong now, and what was: alerts that are pending or fire, and the latest events."""
+        known = await self._front.monitor()
+        return respond({name: known[name] for name in ("alerts", "events")})
+
     async def live(self) -> dict[str, bool]:
         """Tell that the process answers."""
         return {"live": True}

@@ -1,5 +1,7 @@
 """The journal: what was decided and what is in force, in a database that outlives the graph."""
 
+from serve_app.journal.alarms import Alarms
+from serve_app.journal.counts import count, matured
 from serve_app.journal.journal import Journal
 from serve_app.journal.outcomes import Labels, Report
 from serve_app.journal.pairs import ScoredByBoth, scored_by_both
@@ -8,6 +10,7 @@ from serve_app.journal.store import ReleaseLines, connect, from_here
 from serve_app.journal.vitals import vitals
 
 __all__ = [
+    "Alarms",
     "Journal",
     "Labels",
     "Record",
@@ -15,8 +18,10 @@ __all__ = [
     "Report",
     "ScoredByBoth",
     "connect",
+    "count",
     "decision_of",
     "from_here",
+    "matured",
     "scored_by_both",
     "unpack_row",
     "vitals",

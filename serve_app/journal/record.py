@@ -15,7 +15,7 @@ Record = dict[str, Any]
 
 _BUFFER = 8 * 2**10
 """Bytes, to begin with. By default MessagePack asks the system for a quarter of a megabyte each time."""
-_DECISION = tuple(field.name for field in fields(Decision))
+_DECISION = tuple(field.name for field in fields(Decision) if field.name != "seen")
 
 
 def _packed(document: Mapping[str, Any]) -> bytes:

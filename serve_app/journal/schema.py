@@ -38,7 +38,21 @@ outcomes = Table(
     metadata,
     Column("decision_id", Text, primary_key=True),
     Column("label", Integer, comment="0 or 1, by the definition of the bundle; null when nobody will ever know"),
-    Column("at", Instant, nullable=False, comment="when it was reported"),
+    Column("at", Instant, nullable=False, index=True, comment="when it was reported"),
+)
+
+
+alerts = Table(
+    "alerts",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("at", Instant, nullable=False, index=True),
+    Column("alert", Text, nullable=False),
+    Column("subject", Text, comment="a variant, the version of a bundle, or null: the whole graph"),
+    Column("state", Text, nullable=False, comment="firing or resolved"),
+    Column("value", Double),
+    Column("limit", Double, nullable=False),
+    Column("message", Text, nullable=False),
 )
 
 

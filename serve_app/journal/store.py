@@ -59,6 +59,8 @@ def connect(url: str) -> Engine:
         # Routers that start together take turns: IF NOT EXISTS alone does not keep two from making the same table.
         connection.exec_driver_sql(_ALONE[engine.dialect.name])
         metadata.create_all(connection)
+        for index in (index for table in metadata.tables.values() for index in table.indexes):
+            index.create(connection, checkfirst=True)  # a database of an earlier release has the table without it
     return engine
 
 

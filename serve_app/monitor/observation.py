@@ -1,71 +1,99 @@
-"""What the monitor is told: answers summed up in the router, so that telling costs nearly nothing an answer."""
+"""What the monitor is told: the decisions of one router since it last told, and its errors since it began."""
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from serve_app.errors import ServeAppError
+import numpy as np
+
+from serve_app.monitor.drift import Seen
 from serve_app.types import Action, Decision, Reason, VariantName
+
+MOST_SEEN = 500
+"""Rows of a bundle that are looked at, of those that are told together: the latest."""
 
 
 class Answered(NamedTuple):
-    """A decision, or the error that was answered instead, and how long that took."""
+    """A decision, and how long its request took."""
 
-    answer: Decision | ServeAppError
+    decision: Decision
     latency_ms: float
 
 
 class Kind(NamedTuple):
-    """What is counted of a decision."""
+    """What is counted of a decision; the journal counts the same."""
 
+    variant: VariantName
     model_version: str
     action: Action
     reason: Reason | None
+    batch_size: int
 
 
-@dataclass(slots=True)
-class VariantObservations:
-    """Decisions of one variant; latencies and batches are of those that rest on a model."""
+class Observation(NamedTuple):
+    """One decision. Its id is what keeps it from being counted twice."""
 
-    kinds: Counter[Kind] = field(default_factory=Counter)
-    batch_sizes: Counter[int] = field(default_factory=Counter)
-    """Batch size → rows that were in batches of it."""
-    latencies_ms: list[float] = field(default_factory=list)
-    stages_ms: dict[str, list[float]] = field(default_factory=dict)
-
-    def add(self, decision: Decision, latency_ms: float) -> None:
-        """Take in one decision. Abstentions are counted and never enter the statistics of what the model did."""
-        self.kinds[Kind(decision.model_version, decision.action, decision.reason)] += 1
-        if decision.reason is not None:
-            return
-        self.batch_sizes[decision.batch_size] += 1
-        self.latencies_ms.append(latency_ms)
-        for stage, value in decision.timings_ms.items():
-            self.stages_ms.setdefault(stage, []).append(value)
+    decision_id: str
+    kind: Kind
+    probability: float | None
+    latency_ms: float
+    stages_ms: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
-class Observations:
-    """Everything one router answered since it last told."""
+class Told:
+    """What one router tells."""
 
-    variants: Mapping[VariantName, VariantObservations]
-    errors: Mapping[str, int]
-    """By code. An error belongs to no variant."""
-
-
-def observe(answers: Iterable[Answered]) -> Observations:
-    """Sum up answers."""
-    variants: dict[VariantName, VariantObservations] = {}
-    errors: Counter[str] = Counter()
-    for answer, latency_ms in answers:
-        if isinstance(answer, ServeAppError):
-            errors[answer.code] += 1
-        else:
-            variants.setdefault(answer.variant, VariantObservations()).add(answer, latency_ms)
-    return Observations(variants, errors)
+    router: str
+    decisions: Sequence[Observation] = ()
+    seen: Mapping[str, Seen] = field(default_factory=dict)
+    """By the digest of the bundle that saw it."""
+    errors: Mapping[str, int] = field(default_factory=dict)
+    """By code, since the router began: whoever is told twice counts them once. An error belongs to no variant."""
+    dropped: int = 0
+    """Decisions that were not told for want of room, since the router began."""
+    memory: float | None = None
+    """Share of its node's memory that is in use."""
 
 
-def answered(answers: Sequence[Decision | ServeAppError], latency_ms: float) -> list[Answered]:
-    """Return the answers of one call, which took them all the same time."""
-    return [Answered(answer, latency_ms) for answer in answers]
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What the monitor says to it."""
+
+    is_new: bool
+    """It has not heard of this router before: it has lost what it knew, or the router has just begun."""
+    lacking: tuple[str, ...]
+    """Digests of bundles whose reference it does not have."""
+
+
+def _kind(decision: Decision) -> Kind:
+    return Kind(decision.variant, decision.model_version, decision.action, decision.reason, decision.batch_size)
+
+
+def observations(answers: Iterable[Answered]) -> list[Observation]:
+    """Return what is told of each answer."""
+    return [
+        Observation(
+            answer.decision.decision_id,
+            _kind(answer.decision),
+            answer.decision.probability,
+            answer.latency_ms,
+            answer.decision.timings_ms,
+        )
+        for answer in answers
+    ]
+
+
+def seen_of(answers: Iterable[Answered]) -> dict[str, Seen]:
+    """Return what each bundle saw and said, by digest: the latest MOST_SEEN rows."""
+    by_digest: dict[str, list[Decision]] = {}
+    for answer in answers:
+        if answer.decision.seen is not None:
+            by_digest.setdefault(answer.decision.bundle_digest, []).append(answer.decision)
+    return {digest: _seen(decisions[-MOST_SEEN:]) for digest, decisions in by_digest.items()}
+
+
+def _seen(decisions: Sequence[Decision]) -> Seen:
+    features = np.stack([decision.seen for decision in decisions if decision.seen is not None])
+    scores = np.array([decision.probability for decision in decisions], dtype=np.float32)
+    return Seen(tuple(decision.symbol for decision in decisions), np.column_stack([features, scores]))

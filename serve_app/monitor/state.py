@@ -1,16 +1,21 @@
-"""Rolling counts and percentiles, from what routers have summed up."""
+"""Counts and rolling windows, from what routers tell. The counts are those of the journal, decision by decision."""
 
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from serve_app.errors import SERVER_CODES
-from serve_app.monitor.observation import Observations, VariantObservations
+from serve_app.monitor.drift import DriftWatch
+from serve_app.monitor.observation import Heard, Kind, Observation, Told
+from serve_app.reference import Reference
+from serve_app.types import VariantName
 
 PERCENTILES = (50, 95, 99)
+REMEMBERED = 200_000
+"""Ids of the latest decisions, by which one that is told twice is counted once."""
 
 
 def _percentiles(values: Iterable[float]) -> dict[str, float] | None:
@@ -20,74 +25,159 @@ def _percentiles(values: Iterable[float]) -> dict[str, float] | None:
     return {f"p{q}": round(float(np.percentile(array, q)), 3) for q in PERCENTILES}
 
 
-@dataclass
-class _VariantState:
-    """Totals since the start, latencies over the latest `window` answers."""
+class VariantWindow:
+    """The latest decisions of one variant, oldest first."""
 
-    window: int
-    model_versions: Counter[str] = field(default_factory=Counter)
-    actions: Counter[str] = field(default_factory=Counter)
-    abstentions: Counter[str] = field(default_factory=Counter)
-    batch_sizes: Counter[int] = field(default_factory=Counter)
-    total: int = 0
-
-    def __post_init__(self) -> None:
-        self._latencies: deque[float] = deque(maxlen=self.window)
+    def __init__(self, window: int) -> None:
+        self.latencies_ms: deque[float] = deque(maxlen=window)
+        """Of decisions that rest on a model."""
+        self.probabilities: deque[float] = deque(maxlen=window)
+        self.abstained: deque[bool] = deque(maxlen=window)
         self._stages: dict[str, deque[float]] = {}
+        self._window = window
+        self._version: str | None = None
 
-    def add(self, observed: VariantObservations) -> None:
-        for kind, n in observed.kinds.items():
-            self.total += n
-            self.model_versions[kind.model_version] += n
-            if kind.reason is None:
-                self.actions[str(kind.action)] += n
-            else:
-                self.abstentions[str(kind.reason)] += n
-        self.batch_sizes.update(observed.batch_sizes)
-        self._latencies.extend(observed.latencies_ms)
-        for stage, values in observed.stages_ms.items():
-            self._stages.setdefault(stage, deque(maxlen=self.window)).extend(values)
+    def add(self, observation: Observation) -> None:
+        """Take in one. Abstentions never enter the statistics of what the model did."""
+        if observation.kind.model_version != self._version:
+            # Another model's predictions and times say nothing of this one's.
+            self._version = observation.kind.model_version
+            for values in (self.latencies_ms, self.probabilities, self.abstained):
+                values.clear()
+            self._stages.clear()
+        self.abstained.append(observation.probability is None)
+        if observation.probability is None:
+            return
+        self.probabilities.append(observation.probability)
+        self.latencies_ms.append(observation.latency_ms)
+        for stage, value in observation.stages_ms.items():
+            self._stages.setdefault(stage, deque(maxlen=self._window)).append(value)
 
     def snapshot(self) -> dict[str, Any]:
+        """Return the percentiles."""
         return {
-            "requests": self.total,
-            "model_versions": dict(self.model_versions),
-            "actions": dict(self.actions),
-            "abstentions": dict(self.abstentions),
-            "rows_by_batch_size": {str(size): rows for size, rows in sorted(self.batch_sizes.items())},
-            "latency_ms": _percentiles(self._latencies),
+            "latency_ms": _percentiles(self.latencies_ms),
             "stages_ms": {stage: _percentiles(values) for stage, values in self._stages.items()},
         }
-
-
-def failures(snapshot: Mapping[str, Any]) -> tuple[int, int]:
-    """Return how many requests a snapshot counts as failed by the server's fault, and how many in all."""
-    errors = sum(n for code, n in snapshot["errors"].items() if code in SERVER_CODES)
-    answered = sum(variant["requests"] for variant in snapshot["variants"].values())
-    return errors, answered + sum(snapshot["errors"].values())
 
 
 class MonitorState:
     """What `GET /v1/monitor` answers. Not thread-safe: one actor owns it."""
 
-    def __init__(self, window: int) -> None:
+    def __init__(self, window: int, rng: np.random.Generator) -> None:
         self._window = window
-        self._variants: dict[str, _VariantState] = {}
-        self._errors: Counter[str] = Counter()
-        self._dropped = 0
+        self._rng = rng
+        self._counts: Counter[Kind] = Counter()
+        self._ids: dict[str, Kind | None] = {}
+        # None: what the journal has counted.
+        self._routers: dict[str, Told] = {}
+        self.variants: dict[VariantName, VariantWindow] = {}
+        self.failed: deque[bool] = deque(maxlen=window)
+        """Of the latest requests, whether the server failed."""
+        self.drift: dict[str, DriftWatch] = {}
+        """By bundle digest."""
+        self._versions: dict[str, str] = {}
 
-    def add(self, observations: Observations, dropped: int = 0) -> None:
-        """Take in what a router has summed up; `dropped` more answers were lost on the way."""
-        self._dropped += dropped
-        self._errors.update(observations.errors)
-        for name, observed in observations.variants.items():
-            self._variants.setdefault(str(name), _VariantState(self._window)).add(observed)
+    def add(self, told: Told, again: bool = False) -> Heard:
+        """Take in what a router tells. `again`: it has told this before, to a monitor that has lost it since."""
+        before = self._routers.get(told.router)
+        for observation in told.decisions:
+            self._observe(observation, again)
+        if before is not None:
+            self.failed.extend([True] * (_failed(told.errors) - _failed(before.errors)))
+        self._routers[told.router] = Told(told.router, errors=told.errors, dropped=told.dropped, memory=told.memory)
+        for digest, seen in told.seen.items():
+            if digest in self.drift:
+                self.drift[digest].add(seen)
+        return Heard(before is None, tuple(digest for digest in told.seen if digest not in self._versions))
+
+    def _observe(self, observation: Observation, again: bool) -> None:
+        is_new = observation.decision_id not in self._ids
+        if is_new:
+            self._ids[observation.decision_id] = observation.kind
+            self._counts[observation.kind] += 1
+            self._forget()
+        if is_new or again:
+            self.failed.append(False)
+            self.variants.setdefault(observation.kind.variant, VariantWindow(self._window)).add(observation)
+
+    def _forget(self) -> None:
+        if len(self._ids) > 2 * REMEMBERED:
+            self._ids = dict(islice(self._ids.items(), REMEMBERED, None))
+
+    def learn(self, digest: str, version: str, reference: Reference | None) -> None:
+        """Take in what a bundle's model saw in training; None when it does not say."""
+        self._versions[digest] = version
+        if reference is not None:
+            self.drift.setdefault(digest, DriftWatch(reference, self._rng))
+
+    def version(self, digest: str) -> str:
+        """Return the version of a bundle that was learnt."""
+        return self._versions[digest]
+
+    def restore(self, counted: Mapping[Kind, int], latest: Iterable[str]) -> None:
+        """Take the journal's counts for those of before; `latest` are the ids of its newest decisions, oldest first.
+
+        What was told meanwhile and is not in the journal yet is added.
+        """
+        in_journal = dict.fromkeys(latest)
+        told = {one: kind for one, kind in self._ids.items() if kind is not None and one not in in_journal}
+        self._counts = Counter(counted)
+        self._counts.update(told.values())
+        self._ids = {**dict.fromkeys(in_journal), **told}
+
+    @property
+    def memory(self) -> float | None:
+        """The largest share of memory in use on any node with a router."""
+        return max((told.memory for told in self._routers.values() if told.memory is not None), default=None)
+
+    def errors(self) -> Counter[str]:
+        """Return the errors of all routers, by code."""
+        total: Counter[str] = Counter()
+        for told in self._routers.values():
+            total.update(told.errors)
+        return total
 
     def snapshot(self) -> dict[str, Any]:
-        """Return counts, the action mix and latency percentiles (ms) per variant, and errors by code."""
+        """Return counts, the action mix and latency percentiles (ms) per variant, drift by bundle, errors by code."""
+        names = sorted({kind.variant for kind in self._counts} | set(self.variants))
         return {
-            "variants": {name: state.snapshot() for name, state in sorted(self._variants.items())},
-            "errors": dict(self._errors),
-            "dropped_observations": self._dropped,
+            "variants": {str(name): self._variant(name) for name in names},
+            "drift": {
+                digest: {"model_version": self._versions[digest], "features": watch.snapshot()}
+                for digest, watch in self.drift.items()
+            },
+            "errors": dict(self.errors()),
+            "memory": self.memory,
+            "dropped_observations": sum(told.dropped for told in self._routers.values()),
             "latency_window": self._window,
         }
+
+    def _variant(self, name: VariantName) -> dict[str, Any]:
+        counts = {kind: n for kind, n in self._counts.items() if kind.variant == name}
+        versions, actions, abstentions, sizes = (Counter[str](), Counter[str](), Counter[str](), Counter[int]())
+        for kind, n in counts.items():
+            versions[kind.model_version] += n
+            if kind.reason is not None:
+                abstentions[str(kind.reason)] += n
+                continue
+            actions[str(kind.action)] += n
+            sizes[kind.batch_size] += n
+        return {
+            "requests": sum(counts.values()),
+            "model_versions": dict(versions),
+            "actions": dict(actions),
+            "abstentions": dict(abstentions),
+            "rows_by_batch_size": {str(size): rows for size, rows in sorted(sizes.items())},
+            **self.variants.get(name, VariantWindow(1)).snapshot(),
+        }
+
+
+def _failed(errors: Mapping[str, int]) -> int:
+    return sum(n for code, n in errors.items() if code in SERVER_CODES)
+
+
+def failures(snapshot: Mapping[str, Any]) -> tuple[int, int]:
+    """Return how many requests a snapshot counts as failed by the server's fault, and how many in all."""
+    answered = sum(variant["requests"] for variant in snapshot["variants"].values())
+    return _failed(snapshot["errors"]), answered + sum(snapshot["errors"].values())

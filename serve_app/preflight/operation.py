@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from serve_app.config import Auth, is_loopback
+from serve_app.config import AlertName, Auth, is_loopback
 from serve_app.doctor import Verdict
 from serve_app.model.bundle import CONFIG, METADATA
 from serve_app.preflight.subject import Found, Subject
@@ -42,10 +42,23 @@ def monitoring(subject: Subject) -> Found:
     return Found(Verdict.OK, f"GET /v1/monitor: {kept}; {sent}")
 
 
-def alerting(_: Subject) -> Found:
-    """Nobody is called by this version."""
-    advice = "let what you have watch GET /v1/monitor (abstentions, latency, actions) and GET /v2/health/ready"
-    return Found(Verdict.WARN, "this version calls nobody when something goes wrong", advice)
+def alerting(subject: Subject) -> Found:
+    """Somebody is called when something goes wrong, and features are held against training."""
+    alerts = subject.deployment.app.monitor.alerts
+    rules = [f"{name} {rule.limit:g}" for name in AlertName if (rule := alerts.rule(name))]
+    rules += [AlertName.FEATURE_DRIFT] if alerts.feature_drift and subject.bundle.reference else []
+    said = f"GET /v1/alerts: {', '.join(rules) or 'no rule'}"
+    lacking = {
+        "the bundle has no training reference, so drift of features is not seen": subject.bundle.reference is None,
+        "nobody is called": alerts.webhook is None,
+    }
+    missing = [what for what, is_so in lacking.items() if is_so]
+    if missing:
+        advice = (
+            "set monitor.alerts.webhook, or let Prometheus watch (configs/prometheus); `bundle reference` makes one"
+        )
+        return Found(Verdict.WARN, f"{said}; {' and '.join(missing)}", advice)
+    return Found(Verdict.OK, f"{said}; the webhook is called")
 
 
 def formats(subject: Subject) -> Found:

@@ -29,16 +29,22 @@ class Preprocess:
 
     def features(self, batch: RowBatch) -> FloatArray:
         """Return the features (B, L, F) of B rows, unscaled, with gaps filled forward."""
+        return fill_forward(self._with_gaps(batch))
+
+    def _with_gaps(self, batch: RowBatch) -> FloatArray:
         features = np.empty((len(batch), self.lookback_window, len(self.feature_set.features)))
         features[~batch.has_bars] = batch.features
         if batch.has_bars.any():
             computed = self.feature_set.compute(batch.bars, batch.timestamps, self.lookback_window)
             features[batch.has_bars] = computed
-        return fill_forward(features)
+        return features
 
     def windows(self, batch: RowBatch) -> WindowBatch:
         """Turn B rows into windows (B, L, F)."""
-        return WindowBatch(batch.digest, self.scaler.transform(self.features(batch)), batch.asset_ids)
+        features = self._with_gaps(batch)
+        missing = np.isnan(features[:, -1])
+        scaled = self.scaler.transform(fill_forward(features))
+        return WindowBatch(batch.digest, scaled, batch.asset_ids, missing if missing.any() else None)
 
     async def run(self, batch: RowBatch) -> WindowBatch:
         """Do what `windows` does."""

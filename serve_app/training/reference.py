@@ -25,7 +25,9 @@ SIMULATED = 20_000
 _AT_ONCE = 500
 
 
-def seen_in_training(bundle: Bundle, bars_by_symbol: Mapping[str, Bars], until: np.datetime64) -> dict[str, Float32Array]:
+def seen_in_training(
+    bundle: Bundle, bars_by_symbol: Mapping[str, Bars], until: np.datetime64
+) -> dict[str, Float32Array]:
     """Return by symbol what the model saw at each bar up to `until`, and said: scaled features and score (n, F + 1)."""
     return {
         symbol: values
@@ -83,7 +85,9 @@ def _cuts(n: int) -> Iterator[slice]:
 
 def _ranks(values: Float32Array, quantiles: Float32Array, rng: np.random.Generator) -> FloatArray:
     rows = [values[cut] for cut in _cuts(len(values))]
-    return np.concatenate([ranks(part, np.broadcast_to(quantiles, (len(part), *quantiles.shape)), rng) for part in rows])
+    return np.concatenate(
+        [ranks(part, np.broadcast_to(quantiles, (len(part), *quantiles.shape)), rng) for part in rows]
+    )
 
 
 def blocks(by_symbol: Mapping[str, Numbers], n: int, rng: np.random.Generator) -> Iterator[tuple[str, slice]]:

@@ -13,7 +13,6 @@ from serve_app.api import Front, create_api, hash_key
 from serve_app.config import RouterConfig
 from serve_app.documentation import bars_as_columns, bars_as_rows, examples_of
 from serve_app.errors import Overloaded, ServeAppError, StageFailed
-from serve_app.monitor import Answered, answered
 from serve_app.parity import golden_requests
 from serve_app.pipeline import Pipeline
 from serve_app.router import Assignment
@@ -40,10 +39,10 @@ class Recorder:
     """What the monitor would hear."""
 
     def __init__(self) -> None:
-        self.heard: list[Answered] = []
+        self.heard: list[tuple[Decision | ServeAppError, float]] = []
 
     def record(self, answers: Sequence[Decision | ServeAppError], latency_ms: float) -> None:
-        self.heard.extend(answered(answers, latency_ms))
+        self.heard.extend((answer, latency_ms) for answer in answers)
 
 
 @pytest.fixture(scope="module")
@@ -515,6 +514,14 @@ def test_the_monitor_answers_what_it_has(client: TestClient) -> None:
     assert client.get("/v1/monitor").json() == {"variants": {}}
 
 
+def test_alerts_are_those_that_the_monitor_knows(front: Front) -> None:
+    async def monitor() -> dict[str, Any]:
+        return {"variants": {}, "alerts": [{"alert": "memory"}], "events": [{"state": "firing"}]}
+
+    document = client_of(replace(front, monitor=monitor)).get("/v1/alerts").json()
+    assert document == {"alerts": [{"alert": "memory"}], "events": [{"state": "firing"}]}
+
+
 def test_the_monitor_hears_of_every_answer_with_its_latency(
     client: TestClient, body: dict[str, Any], recorder: Recorder
 ) -> None:
@@ -522,8 +529,8 @@ def test_the_monitor_hears_of_every_answer_with_its_latency(
     client.post("/v1/signals", json=body)
     client.post("/v1/signals:batch", json={"requests": [body, {**body, "symbol": "FB"}]})
     client.post("/v1/signals", content=b"{")
-    answers = [heard.answer for heard in recorder.heard]
+    answers = [answer for answer, _ in recorder.heard]
     assert [getattr(answer, "code", None) for answer in answers] == [None, None, "unknown_symbol", "malformed"]
-    assert [heard.latency_ms for heard in recorder.heard] == [1000.0, 1000.0, 1000.0, 0.0]  # by a clock of ticks
+    assert [latency for _, latency in recorder.heard] == [1000.0, 1000.0, 1000.0, 0.0]  # by a clock of ticks
     assert isinstance(answers[0], Decision)
     assert answers[0].variant is VariantName.PRODUCTION

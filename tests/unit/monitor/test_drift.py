@@ -30,15 +30,14 @@ def watch(reference: Reference) -> DriftWatch:
     return DriftWatch(reference, np.random.default_rng(3))
 
 
-def shifted(bars: Bars, start: int, **columns: object) -> Bars:
+def shifted(bars: Bars, start: int, **columns: float) -> Bars:
     """Bars of which some columns are multiplied from one on."""
-    changed = {name: values.copy() for name, values in bars.columns.items()}
-    for name, factor in columns.items():
-        changed[name][start:] *= factor
+    factors = {name: np.where(np.arange(len(bars)) < start, 1.0, factor) for name, factor in columns.items()}
+    changed = {name: values * factors.get(name, 1.0) for name, values in bars.columns.items()}
     return replace(bars, columns=changed)
 
 
-def seen_after(bars: Bars, symbol: str, rows: int, **columns: object) -> Float32Array:
+def seen_after(bars: Bars, symbol: str, rows: int, **columns: float) -> Float32Array:
     """What v1.0 sees of the last rows of its training period, from 200 bars before of which they are shifted."""
     end = int(np.searchsorted(bars.timestamp, TRAIN_END, side="right"))
     changed = shifted(bars.until(end + 10), end - rows - 200, **columns)

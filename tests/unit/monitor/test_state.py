@@ -1,67 +1,32 @@
-from datetime import UTC, datetime
-
 import numpy as np
 import orjson
 import pytest
 
 from serve_app.errors import MalformedRequest, ServeAppError, TooFewBars
-from serve_app.monitor import Answered, MonitorState, observe
+from serve_app.monitor import Kind
 from serve_app.schemas import encode
-from serve_app.types import Action, Decision, Reason, Status, VariantName
+from serve_app.types import Action, Reason, VariantName
+from tests.unit.monitor.answers import decision, router, state, told
 
 PRODUCTION, CANDIDATE = VariantName.PRODUCTION, VariantName.CANDIDATE
 
 
-def decision(**changes: object) -> Decision:
-    given: dict[str, object] = {
-        "decision_id": "d",
-        "symbol": "IBM",
-        "timestamp": datetime(2013, 3, 1, tzinfo=UTC),
-        "status": Status.OK,
-        "reason": None,
-        "probability": 0.6,
-        "action": Action.BUY,
-        "variant": CANDIDATE,
-        "model_version": "v1.1",
-        "bundle_digest": "sha256:0",
-        "epoch": 1,
-        "batch_size": 7,
-        "timings_ms": {"model": 2.0},
-        **changes,
-    }
-    return Decision(**given)  # type: ignore[arg-type]
-
-
-def answered(latency_ms: float = 1.0, **changes: object) -> Answered:
-    """One answer of production."""
-    given = {
-        "variant": PRODUCTION,
-        "model_version": "v1.0",
-        "action": Action.HOLD,
-        "batch_size": 1,
-        "timings_ms": {"model": latency_ms / 2},
-        **changes,
-    }
-    return Answered(decision(**given), latency_ms)
-
-
-def refused(error: ServeAppError) -> Answered:
-    return Answered(error, 1.0)
-
-
 def test_a_monitor_that_heard_nothing_says_so() -> None:
-    assert MonitorState(10).snapshot() == {
+    assert state(10).snapshot() == {
         "variants": {},
+        "drift": {},
         "errors": {},
+        "memory": None,
         "dropped_observations": 0,
         "latency_window": 10,
     }
 
 
 def test_variants_are_counted_apart() -> None:
-    state = MonitorState(10)
-    state.add(observe([answered(), answered(action=Action.BUY), answered(variant=CANDIDATE, model_version="v1.1")]))
-    variants = state.snapshot()["variants"]
+    monitor = state()
+    of_candidate = decision(variant=CANDIDATE, model_version="v1.1")
+    monitor.add(told([decision(), decision(action=Action.BUY), of_candidate]))
+    variants = monitor.snapshot()["variants"]
     assert list(variants) == ["candidate", "production"]
     assert variants["production"]["requests"] == 2
     assert variants["production"]["actions"] == {"HOLD": 1, "BUY": 1}
@@ -70,15 +35,10 @@ def test_variants_are_counted_apart() -> None:
 
 
 def test_abstentions_are_counted_by_reason_and_never_among_the_actions() -> None:
-    state = MonitorState(10)
-    answers = [
-        answered(),
-        answered(reason=Reason.DEADLINE, action=Action.SELL, batch_size=0),
-        answered(reason=Reason.DEADLINE, batch_size=0),
-        answered(reason=Reason.MODEL_UNAVAILABLE, batch_size=0),
-    ]
-    state.add(observe(answers))
-    production = state.snapshot()["variants"]["production"]
+    monitor = state()
+    reasons = (None, Reason.DEADLINE, Reason.DEADLINE, Reason.MODEL_UNAVAILABLE)
+    monitor.add(told([decision(reason=reason) for reason in reasons]))
+    production = monitor.snapshot()["variants"]["production"]
     assert production["requests"] == 4
     assert production["abstentions"] == {"deadline": 2, "model_unavailable": 1}
     assert production["actions"] == {"HOLD": 1}
@@ -86,11 +46,11 @@ def test_abstentions_are_counted_by_reason_and_never_among_the_actions() -> None
 
 
 def test_percentiles_are_those_of_the_latest_answers() -> None:
-    state = MonitorState(100)
+    monitor, by = state(100), router()
     latencies = np.random.default_rng(0).permutation(1000).astype(float)
-    for some in np.split(latencies, 20):
-        state.add(observe([answered(latency) for latency in some.tolist()]))
-    production = state.snapshot()["variants"]["production"]
+    for latency in latencies.tolist():
+        monitor.add(told([decision(timings_ms={"model": latency / 2})], latency, by))
+    production = monitor.snapshot()["variants"]["production"]
     expected = {f"p{q}": pytest.approx(np.percentile(latencies[-100:], q), abs=1e-3) for q in (50, 95, 99)}
     assert production["latency_ms"] == expected
     assert production["stages_ms"]["model"]["p50"] == pytest.approx(np.percentile(latencies[-100:], 50) / 2, abs=1e-3)
@@ -98,53 +58,118 @@ def test_percentiles_are_those_of_the_latest_answers() -> None:
 
 
 def test_stages_that_only_some_answers_went_through_have_percentiles_of_those() -> None:
-    state = MonitorState(10)
-    state.add(observe([answered(timings_ms={"queue": 4.0}), answered(timings_ms={})]))
-    assert state.snapshot()["variants"]["production"]["stages_ms"] == {"queue": {"p50": 4.0, "p95": 4.0, "p99": 4.0}}
+    monitor = state()
+    monitor.add(told([decision(timings_ms={"queue": 4.0}), decision(timings_ms={})]))
+    assert monitor.snapshot()["variants"]["production"]["stages_ms"] == {"queue": {"p50": 4.0, "p95": 4.0, "p99": 4.0}}
 
 
 def test_batch_sizes_are_sorted_by_size() -> None:
-    state = MonitorState(10)
-    state.add(observe([answered(batch_size=size) for size in (10, 2, 10, 1)]))
-    sizes = state.snapshot()["variants"]["production"]["rows_by_batch_size"]
+    monitor = state()
+    monitor.add(told([decision(batch_size=size) for size in (10, 2, 10, 1)]))
+    sizes = monitor.snapshot()["variants"]["production"]["rows_by_batch_size"]
     assert list(sizes.items()) == [("1", 1), ("2", 1), ("10", 2)]
 
 
 def test_errors_are_counted_by_code_and_belong_to_no_variant() -> None:
-    state = MonitorState(10)
-    wrong = refused(MalformedRequest("not JSON"))
-    state.add(observe([wrong, wrong, refused(TooFewBars("10 bars given"))]))
-    assert state.snapshot()["errors"] == {"malformed": 2, "too_few_bars": 1}
-    assert state.snapshot()["variants"] == {}
+    monitor = state()
+    wrong = MalformedRequest("not JSON")
+    monitor.add(told([wrong, wrong, TooFewBars("10 bars given")]))
+    assert monitor.snapshot()["errors"] == {"malformed": 2, "too_few_bars": 1}
+    assert monitor.snapshot()["variants"] == {}
 
 
-def test_what_was_dropped_on_the_way_adds_up() -> None:
-    state = MonitorState(10)
-    state.add(observe([]), dropped=3)
-    state.add(observe([answered()]), dropped=2)
-    assert state.snapshot()["dropped_observations"] == 5
+def test_only_errors_of_the_server_are_failures() -> None:
+    monitor, by = state(), router()
+    monitor.add(told([], by=by))
+    monitor.add(told([decision(), ServeAppError("a defect"), MalformedRequest("not JSON")], by=by))
+    assert sorted(monitor.failed) == [False, True]
+
+
+def test_a_decision_that_is_told_twice_is_counted_once() -> None:
+    """As a push whose answer was lost, and as a request that a proxy has repeated: another time, the same id."""
+    monitor, by = state(), router()
+    by.record([decision(), decision()], 1.0)
+    monitor.add(by.take())
+    by.failed()
+    by.record([decision(), ServeAppError("a defect")], 1.0)
+    monitor.add(by.take())
+    by.arrived()
+    assert monitor.snapshot()["variants"]["production"]["requests"] == 3
+    assert monitor.snapshot()["errors"] == {"internal": 1}
+    same = decision(decision_id="same")
+    monitor.add(told([same]))
+    monitor.add(told([same], by=router("b")))
+    assert monitor.snapshot()["variants"]["production"]["requests"] == 4
+    assert len(monitor.variants[PRODUCTION].latencies_ms) == 4
+
+
+def test_a_router_that_is_full_drops_the_oldest_and_counts_them() -> None:
+    by = router(room=3)
+    made = [decision() for _ in range(7)]
+    by.record(made[:5], 1.0)
+    said = by.take()
+    assert ([one.decision_id for one in said.decisions], said.dropped) == ([one.decision_id for one in made[2:5]], 2)
+    by.record(made[5:], 1.0)
+    by.failed()
+    again = by.take()
+    assert [one.decision_id for one in again.decisions] == [one.decision_id for one in made[4:]]
+    assert again.dropped == 4
+    monitor = state()
+    monitor.add(said)
+    monitor.add(again)
+    assert monitor.snapshot()["dropped_observations"] == 4
+
+
+def test_a_monitor_that_begins_again_counts_what_the_journal_counts_and_what_is_not_there_yet() -> None:
+    monitor = state()
+    shipped, late = decision(), decision()
+    monitor.add(told([shipped, late]))
+    kind = Kind(PRODUCTION, "v1.0", Action.HOLD, None, 1)
+    monitor.restore({kind: 500}, ["older", shipped.decision_id])
+    assert monitor.snapshot()["variants"]["production"]["requests"] == 501
+    monitor.add(told([decision(decision_id="older"), shipped, late]))
+    assert monitor.snapshot()["variants"]["production"]["requests"] == 501
+
+
+def test_a_monitor_that_begins_again_hears_from_the_routers_what_the_journal_does_not_keep() -> None:
+    by, monitor = router(), state()
+    told([decision() for _ in range(30)], 7.0, by)
+    past = by.past()
+    monitor.restore({past.decisions[0].kind: 30}, [one.decision_id for one in past.decisions])
+    assert monitor.add(told([], by=by)).is_new
+    monitor.add(past, again=True)
+    assert not monitor.add(told([], by=by)).is_new
+    production = monitor.snapshot()["variants"]["production"]
+    assert production["requests"] == 30
+    assert production["latency_ms"] == {"p50": 7.0, "p95": 7.0, "p99": 7.0}
+
+
+def test_another_model_begins_with_empty_windows() -> None:
+    monitor = state()
+    monitor.add(told([decision() for _ in range(5)]))
+    monitor.add(told([decision(model_version="v1.1", probability=0.1)]))
+    assert list(monitor.variants[PRODUCTION].probabilities) == [0.1]
+
+
+def test_the_memory_that_counts_is_that_of_the_fullest_node() -> None:
+    monitor = state()
+    for name, share in (("a", 0.3), ("b", 0.7), ("a", 0.4)):
+        gathering = router(name)
+        gathering._memory = lambda share=share: share  # type: ignore[misc]
+        monitor.add(told([], by=gathering))
+    assert monitor.snapshot()["memory"] == 0.7
 
 
 def test_a_snapshot_does_not_change_afterwards() -> None:
-    state = MonitorState(10)
-    state.add(observe([answered()]))
-    before = state.snapshot()
-    state.add(observe([answered(), refused(MalformedRequest("not JSON"))]))
+    monitor = state()
+    monitor.add(told([decision()]))
+    before = monitor.snapshot()
+    monitor.add(told([decision(), MalformedRequest("not JSON")]))
     assert before["variants"]["production"]["actions"] == {"HOLD": 1}
     assert before["errors"] == {}
 
 
-def test_answers_are_told_once_however_many_times_the_router_tells() -> None:
-    at_once, one_by_one = MonitorState(100), MonitorState(100)
-    answers = [answered(float(i), action=action) for i, action in enumerate([*Action] * 5)]
-    answers += [refused(TooFewBars("10 bars given")), answered(reason=Reason.DEADLINE)]
-    at_once.add(observe(answers))
-    for one in answers:
-        one_by_one.add(observe([one]))
-    assert at_once.snapshot() == one_by_one.snapshot()
-
-
 def test_a_snapshot_can_be_sent() -> None:
-    state = MonitorState(10)
-    state.add(observe([answered(), answered(reason=Reason.DEADLINE), refused(TooFewBars("10 bars given"))]))
-    assert orjson.loads(encode(state.snapshot())) == state.snapshot()
+    monitor = state()
+    monitor.add(told([decision(), decision(reason=Reason.DEADLINE), TooFewBars("10 bars given")]))
+    assert orjson.loads(encode(monitor.snapshot())) == monitor.snapshot()

@@ -94,8 +94,8 @@ def test_what_is_no_configuration_is_said(tmp_path: Path, content: bytes) -> Non
 
 
 def test_the_settings_of_the_monitor_are_told(tmp_path: Path) -> None:
-    said = check(PRODUCTION, "monitoring", config=spoilt(tmp_path, lambda d: args(d).update(monitor={"window": 77})))
-    assert (said.verdict, "the latest 77 answers" in said.finding) == (Verdict.OK, True)
+    said = check(PRODUCTION, "monitoring", config=spoilt(tmp_path, lambda d: args(d).update(monitor={"window": 7_777})))
+    assert (said.verdict, "the latest 7777 answers" in said.finding) == (Verdict.OK, True)
 
 
 # Security.

@@ -24,9 +24,7 @@ def test_the_reference_looks_no_further_than_the_training_period(bars: dict[str,
     bundle = load_bundle("models/v1.0")
     close = np.where(bars["IBM"].timestamp > TRAIN_END, 2.0, 1.0) * bars["IBM"].columns["close"]
     later = replace(bars["IBM"], columns={**bars["IBM"].columns, "close": close})
-    whole, changed = (
-        seen_in_training(bundle, {"IBM": one}, TRAIN_END) for one in (bars["IBM"], later)
-    )
+    whole, changed = (seen_in_training(bundle, {"IBM": one}, TRAIN_END) for one in (bars["IBM"], later))
     np.testing.assert_array_equal(whole["IBM"], changed["IBM"])
 
 

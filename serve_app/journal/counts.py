@@ -1,0 +1,79 @@
+"""What a monitor that begins takes from the journal: how many decisions there are of each kind, and which came true."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from sqlalchemy import Engine, func, select
+
+from serve_app.journal.schema import decisions, outcomes
+from serve_app.journal.store import answering
+from serve_app.types import Action, FloatArray, Reason, VariantName
+
+MATURED = 2_000
+"""Outcomes that are looked at: the latest."""
+_SNAPSHOT = {"sqlite": "BEGIN", "postgresql": "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"}
+"""Lets what follows in a transaction see one moment: Python's sqlite3 begins none for a SELECT."""
+_KIND = (
+    decisions.c.variant,
+    decisions.c.model_version,
+    decisions.c.action,
+    decisions.c.reason,
+    decisions.c.batch_size,
+)
+
+KindFields = tuple[VariantName, str, Action, Reason | None, int]
+"""Variant, model version, action, reason and batch size."""
+
+
+class Counted(NamedTuple):
+    """Decisions at one moment."""
+
+    kinds: Mapping[KindFields, int]
+    latest: Sequence[str]
+    """Ids of the newest, oldest first."""
+
+
+def count(engine: Engine, latest: int) -> Counted:
+    """Count all decisions, and return the ids of the `latest`. Raises JournalUnavailable."""
+    newest = select(decisions.c.decision_id).order_by(decisions.c.at.desc()).limit(latest)
+    # One moment for both: otherwise a decision that comes between them would be in one and not in the other.
+    with answering(), engine.begin() as connection:
+        connection.exec_driver_sql(_SNAPSHOT[engine.dialect.name])
+        rows = connection.execute(select(*_KIND, func.count()).group_by(*_KIND)).all()
+        ids = connection.scalars(newest).all()
+    return Counted({_kind(row): row[-1] for row in rows}, ids[::-1])
+
+
+def _kind(row: Any) -> KindFields:
+    variant, version, action, reason, batch_size = row[:5]
+    return VariantName(variant), version, Action(action), reason and Reason(reason), batch_size
+
+
+def matured(engine: Engine, latest: int = MATURED) -> dict[VariantName, tuple[FloatArray, FloatArray]]:
+    """Return probabilities and labels (n,) of each variant's bundle that answered last, by the time of the outcome.
+
+    Of the `latest` outcomes of all. Those that nobody will ever know are left out. Raises JournalUnavailable.
+    """
+    made = decisions.c
+    query = (
+        select(made.variant, made.bundle_digest, made.at, made.probability, outcomes.c.label)
+        .join(outcomes, outcomes.c.decision_id == made.decision_id)
+        .where(outcomes.c.label.is_not(None), made.probability.is_not(None))
+        .order_by(outcomes.c.at.desc(), made.at.desc())
+        .limit(latest)
+    )
+    with answering(), engine.connect() as connection:
+        rows = connection.execute(query).all()[::-1]
+    newest: dict[str, Any] = {}
+    for row in rows:
+        if row.variant not in newest or row.at >= newest[row.variant].at:
+            newest[row.variant] = row
+    return {
+        VariantName(variant): _of([row for row in rows if row[:2] == latest_row[:2]])
+        for variant, latest_row in newest.items()
+    }
+
+
+def _of(rows: Sequence[Any]) -> tuple[FloatArray, FloatArray]:
+    return np.array([row.probability for row in rows]), np.array([row.label for row in rows], dtype=float)

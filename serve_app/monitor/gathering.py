@@ -1,0 +1,67 @@
+"""What one router gathers for the monitor between two tellings. Gathering never waits and never raises."""
+
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+
+from serve_app.errors import ServeAppError
+from serve_app.monitor.observation import Answered, Told, observations, seen_of
+from serve_app.types import Decision
+
+PAST = 1_000
+"""Decisions that are told again to a monitor that has lost its windows."""
+
+
+class Gathering:
+    """A bounded buffer: what does not fit is dropped and counted. Not thread-safe."""
+
+    def __init__(self, router: str, room: int, memory: Callable[[], float | None]) -> None:
+        """`room`: decisions that may wait; `memory`: the share of the node's memory that is in use."""
+        self._router = router
+        self._room = room
+        self._memory = memory
+        self._waiting: deque[Answered] = deque(maxlen=room)
+        self._on_the_way: list[Answered] = []
+        self._past: deque[Answered] = deque(maxlen=PAST)
+        self._errors: Counter[str] = Counter()
+        self._dropped = 0
+
+    def record(self, answers: Sequence[Decision | ServeAppError], latency_ms: float) -> None:
+        """Remember the answers of one call, which took them all the same time."""
+        for answer in answers:
+            if isinstance(answer, ServeAppError):
+                self._errors[answer.code] += 1
+                continue
+            self._dropped += len(self._waiting) == self._room
+            self._waiting.append(Answered(answer, latency_ms))
+
+    @property
+    def waits(self) -> bool:
+        """Whether there is a decision to tell."""
+        return bool(self._waiting)
+
+    def take(self) -> Told:
+        """Return what there is to tell. Call `arrived` or `failed` before the next."""
+        self._on_the_way = list(self._waiting)
+        self._waiting.clear()
+        return self._told(self._on_the_way)
+
+    def arrived(self) -> None:
+        """Note that what was taken has been heard."""
+        self._past.extend(self._on_the_way)
+        self._on_the_way = []
+
+    def failed(self) -> None:
+        """Note that it may not have been, so that it is told again; an id keeps it from being counted twice."""
+        both = [*self._on_the_way, *self._waiting]
+        self._dropped += max(0, len(both) - self._room)
+        self._waiting = deque(both, self._room)
+        self._on_the_way = []
+
+    def past(self) -> Told:
+        """Return what was told last, for a monitor that does not know it any more."""
+        return self._told(list(self._past))
+
+    def _told(self, answers: Sequence[Answered]) -> Told:
+        return Told(
+            self._router, observations(answers), seen_of(answers), dict(self._errors), self._dropped, self._memory()
+        )

@@ -1,0 +1,123 @@
+"""The rules: what is measured, against which limit, and what to do about it. All comparisons are strict."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from serve_app.config import AlertName, AlertsConfig, Rule
+from serve_app.monitor.drift import DriftWatch
+from serve_app.monitor.state import MonitorState
+from serve_app.types import FloatArray, VariantName
+
+EVEN = 0.5
+"""A prediction above it, or equal to it, is one of label 1; trading uses the threshold of the bundle."""
+RETRAINING = frozenset({AlertName.ROLLING_ACCURACY, AlertName.PREDICTION_SHIFT, AlertName.FEATURE_DRIFT})
+"""What a model that is trained again would mend."""
+
+
+@dataclass(frozen=True, slots=True)
+class Matured:
+    """Predictions of one bundle whose outcome is known, oldest outcome first: (n,) each."""
+
+    probabilities: FloatArray
+    labels: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One measurement."""
+
+    alert: AlertName
+    subject: str | None
+    """A variant, the version of a bundle, or None: the graph as a whole."""
+    value: float | None
+    """None: there is not enough to say."""
+    limit: float
+    breached: bool
+    message: str
+
+
+def accuracy(matured: Matured, window: int) -> float | None:
+    """Return the share of the latest `window` predictions on the right side of 0.5; None when there are fewer."""
+    if len(matured.labels) < window:
+        return None
+    said = matured.probabilities[-window:] >= EVEN
+    return float((said == (matured.labels[-window:] == 1)).mean())
+
+
+def shift(probabilities: Sequence[float], window: int) -> float | None:
+    """Return how far the mean of the latest `window` is from that of the `window` before.
+
+    None when there are not twice as many: a first window alone, or one against a handful, would be an accident.
+    """
+    if len(probabilities) < 2 * window:
+        return None
+    latest = np.array(probabilities)[-2 * window :]
+    return float(abs(latest[window:].mean() - latest[:window].mean()))
+
+
+def p95(latencies_ms: Sequence[float], window: int) -> float | None:
+    """Return the 95th percentile of the latest `window`; None when there are fewer."""
+    return float(np.percentile(np.array(latencies_ms)[-window:], 95)) if len(latencies_ms) >= window else None
+
+
+def share(happened: Sequence[bool], window: int) -> float | None:
+    """Return how many of the latest `window` were so; None when there are fewer."""
+    return float(np.array(happened)[-window:].mean()) if len(happened) >= window else None
+
+
+def readings(state: MonitorState, matured: Mapping[VariantName, Matured], config: AlertsConfig) -> Iterator[Reading]:
+    """Measure everything that has a rule."""
+    if rule := config.rule(AlertName.MEMORY):
+        yield _above(AlertName.MEMORY, None, state.memory, rule, "{:.0%} of a node's memory is in use")
+    if rule := config.rule(AlertName.ERROR_RATE):
+        failed = share(state.failed, rule.window)
+        yield _above(AlertName.ERROR_RATE, None, failed, rule, "{:.1%} of requests fail")
+    for name in state.variants:
+        yield from _of_variant(name, state, matured, config)
+    if config.feature_drift:
+        for digest, watch in state.drift.items():
+            yield _drift(state.version(digest), watch)
+
+
+def _of_variant(
+    name: VariantName, state: MonitorState, matured: Mapping[VariantName, Matured], config: AlertsConfig
+) -> Iterator[Reading]:
+    window = state.variants[name]
+    if rule := config.rule(AlertName.PREDICTION_SHIFT):
+        moved = shift(window.probabilities, rule.window)
+        yield _above(AlertName.PREDICTION_SHIFT, name, moved, rule, "the mean prediction has moved by {:.3f}")
+    if rule := config.rule(AlertName.INFERENCE_LATENCY):
+        took = p95(window.latencies_ms, rule.window)
+        yield _above(AlertName.INFERENCE_LATENCY, name, took, rule, "p95 of the latency is {:.1f} ms")
+    if rule := config.rule(AlertName.ABSTENTION_RATE):
+        silent = share(window.abstained, rule.window)
+        yield _above(AlertName.ABSTENTION_RATE, name, silent, rule, "{:.1%} of decisions are abstentions")
+    if (rule := config.rule(AlertName.ROLLING_ACCURACY)) and name in matured:
+        right = accuracy(matured[name], rule.window)
+        assert rule.limit is not None  # noqa: S101  `rule` gives none without
+        breached = right is not None and right < rule.limit
+        said = _said("{:.1%} of predictions were right", right, rule)
+        yield Reading(AlertName.ROLLING_ACCURACY, name, right, rule.limit, breached, said)
+
+
+def _above(alert: AlertName, subject: str | None, value: float | None, rule: Rule, words: str) -> Reading:
+    assert rule.limit is not None  # noqa: S101  `AlertsConfig.rule` gives none without
+    return Reading(
+        alert, subject, value, rule.limit, value is not None and value > rule.limit, _said(words, value, rule)
+    )
+
+
+def _said(words: str, value: float | None, rule: Rule) -> str:
+    said = "not enough is known" if value is None else words.format(value)
+    over = f" over the latest {rule.window:,}" if rule.window > 1 else ""
+    return f"{said}{over}; the limit is {rule.limit:g}"
+
+
+def _drift(version: str, watch: DriftWatch) -> Reading:
+    drifted = watch.drifted()
+    named = ", ".join(f"{name} ({' and '.join(ways)})" for name, ways in drifted.items())
+    message = f"unlike training: {named}" if drifted else "every feature is as in training"
+    known = None if watch.latest is None else float(len(drifted))
+    return Reading(AlertName.FEATURE_DRIFT, version, known, 0.0, bool(drifted), message)

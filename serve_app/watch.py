@@ -1,0 +1,143 @@
+"""The watch: holds what the monitor knows against the rules, every second, and tells of what is wrong."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Engine
+
+from serve_app.config import AlertName, AlertsConfig
+from serve_app.errors import JournalUnavailable
+from serve_app.journal import Alarms, count, matured
+from serve_app.monitor import (
+    REMEMBERED,
+    AlertBook,
+    AlertEvent,
+    AlertState,
+    Kind,
+    Matured,
+    MonitorState,
+    accuracy,
+    readings,
+)
+from serve_app.types import VariantName
+
+LOOK_S = 1.0
+EVENTS = 100
+"""Events that are shown: the latest."""
+_RESTORED = 1_000
+"""Events from which it is known what fires already."""
+
+log = logging.getLogger(__name__)
+
+
+class Watch:
+    """What the monitor's actor owns, and does nothing beside. Not thread-safe."""
+
+    def __init__(
+        self,
+        state: MonitorState,
+        config: AlertsConfig,
+        connect: Callable[[], Engine] | None,
+        tell: Callable[[AlertEvent], None],
+        show: Callable[[Mapping[str, Any]], None],
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """`connect`: to the journal's database, if any; `tell` and `show`, of events and snapshots, never wait."""
+        self.state = state
+        self._config = config
+        self._connect = connect
+        self._engine: Engine | None = None
+        self._tell = tell
+        self._show = show
+        self._clock = clock
+        self._book = AlertBook(config.pending_s, config.resolve_after_s)
+        self._restored = False
+        self._matured: dict[VariantName, Matured] = {}
+        self._events: list[AlertEvent] = []
+        self._unkept: deque[AlertEvent] = deque(maxlen=_RESTORED if connect else 0)
+        """For the journal; the oldest go when it is away for long."""
+
+    async def watch_forever(self) -> None:
+        """Look again and again, until cancelled. While the database is away, what needs it waits."""
+        away = False
+        while True:
+            try:
+                await self.look()
+                away = False
+            except JournalUnavailable as error:
+                if not away:
+                    log.warning("the monitor goes on without the journal: %s", error)
+                away = True
+            except Exception:  # whatever it was: a watch that ended would tell of nothing any more
+                log.exception("the monitor could not look")
+            self._show(self.snapshot())
+            await asyncio.sleep(LOOK_S)
+
+    async def look(self) -> None:
+        """Take in what the journal has, measure, and tell of what has changed.
+
+        Raises JournalUnavailable, but not before what is known without the journal is told.
+        """
+        try:
+            await self._take_in()
+        finally:
+            self._measure()
+        await self._keep()
+
+    async def _take_in(self) -> None:
+        if self._connect is None:
+            return
+        if self._engine is None:
+            self._engine = await asyncio.to_thread(self._connect)
+        if not self._restored:
+            await self._restore(self._engine)
+        found = await asyncio.to_thread(matured, self._engine)
+        self._matured = {name: Matured(*arrays) for name, arrays in found.items()}
+
+    async def _restore(self, engine: Engine) -> None:
+        """Take over what a monitor before this one knew."""
+        events = [_event(one) for one in await asyncio.to_thread(Alarms(engine).latest, _RESTORED)]
+        counted = await asyncio.to_thread(count, engine, REMEMBERED)
+        self.state.restore({Kind(*kind): n for kind, n in counted.kinds.items()}, counted.latest)
+        self._book.restore(events)
+        self._events = [*events, *self._events][-EVENTS:]
+        self._restored = True
+
+    def _measure(self) -> None:
+        events = self._book.update(readings(self.state, self._matured, self._config), self._clock())
+        for event in events:
+            log.warning("%s %s: %s (%s)", event.state, event.alert, event.message, event.subject or "the graph")
+            self._tell(event)
+        self._events = [*self._events, *events][-EVENTS:]
+        self._unkept += events
+
+    async def _keep(self) -> None:
+        if self._engine is None or not self._unkept:
+            return
+        await asyncio.to_thread(Alarms(self._engine).keep, [asdict(event) for event in self._unkept])
+        self._unkept.clear()
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return what `GET /v1/monitor` answers."""
+        rule = self._config.rolling_accuracy
+        return {
+            **self.state.snapshot(),
+            "rolling_accuracy": {str(name): accuracy(one, rule.window) for name, one in self._matured.items()},
+            **self.alerts(),
+        }
+
+    def alerts(self) -> dict[str, Any]:
+        """Return what `GET /v1/alerts` answers."""
+        return {
+            "alerts": [asdict(alert) for alert in self._book.alerts()],
+            "events": [{**asdict(event), "wants_retraining": event.wants_retraining} for event in self._events[::-1]],
+        }
+
+
+def _event(kept: Any) -> AlertEvent:
+    return AlertEvent(**{**kept, "alert": AlertName(kept["alert"]), "state": AlertState(kept["state"])})

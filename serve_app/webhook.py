@@ -1,0 +1,89 @@
+"""Alerts to elsewhere: each event is posted as JSON, signed as the Standard Webhooks say, and again if that fails.
+
+https://www.standardwebhooks.com: the headers `webhook-id`, `webhook-timestamp` and `webhook-signature`, which is
+`v1,` and the base64 of the HMAC-SHA256 of `{id}.{timestamp}.{body}`.
+"""
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import logging
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+import httpx2
+
+from serve_app.monitor import AlertEvent
+from serve_app.schemas import encode
+
+WAITING = 1_000
+"""Events that may wait; more are dropped, and the log says so. They are in the journal all the same."""
+WAITS_S = (1.0, 5.0, 30.0, 120.0)
+"""Before the second attempt and those after it."""
+TIMEOUT_S = 10.0
+
+log = logging.getLogger(__name__)
+
+
+def signature(secret: str, identity: str, timestamp: int, body: bytes) -> str:
+    """Return the value of `webhook-signature`. A secret of `whsec_…` is base64, any other is the text itself."""
+    prefix = "whsec_"
+    key = base64.b64decode(secret.removeprefix(prefix)) if secret.startswith(prefix) else secret.encode()
+    signed = hmac.new(key, f"{identity}.{timestamp}.".encode() + body, hashlib.sha256)
+    return f"v1,{base64.b64encode(signed.digest()).decode()}"
+
+
+class Webhook:
+    """Posts events to one address, in their order. Whoever offers one waits for nothing."""
+
+    def __init__(
+        self,
+        url: str,
+        secret: str | None,
+        client: Callable[[], httpx2.AsyncClient] = lambda: httpx2.AsyncClient(timeout=TIMEOUT_S),
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._url = url
+        self._secret = secret
+        self._client = client
+        self._clock = clock
+        self._waiting: asyncio.Queue[AlertEvent] = asyncio.Queue(WAITING)
+
+    def offer(self, event: AlertEvent) -> None:
+        """Post an event as soon as may be."""
+        if not self._waiting.full():
+            self._waiting.put_nowait(event)
+        else:
+            log.error("too many alerts wait for the webhook: %s of %s is not posted", event.state, event.alert)
+
+    async def deliver_forever(self) -> None:
+        """Post what is offered, until cancelled."""
+        async with self._client() as client:
+            while True:
+                await self._deliver(client, await self._waiting.get())
+
+    async def _deliver(self, client: httpx2.AsyncClient, event: AlertEvent) -> None:
+        for wait in (*WAITS_S, None):
+            failure = await self._post(client, event)
+            if failure is None:
+                return
+            log.warning("the webhook did not take %s of %s: %s", event.state, event.alert, failure)
+            if wait is not None:
+                await asyncio.sleep(wait)
+        log.error("the webhook never took %s of %s", event.state, event.alert)
+
+    async def _post(self, client: httpx2.AsyncClient, event: AlertEvent) -> str | None:
+        """Post once; return what went wrong, if anything."""
+        document = {"type": f"alert.{event.state}", "timestamp": event.at, "data": asdict(event)}
+        body = encode({**document, "wants_retraining": event.wants_retraining})
+        now = int(self._clock().timestamp())
+        headers = {"content-type": "application/json", "webhook-id": event.id, "webhook-timestamp": str(now)}
+        if self._secret is not None:
+            headers["webhook-signature"] = signature(self._secret, event.id, now, body)
+        try:
+            answer = await client.post(self._url, content=body, headers=headers)
+        except httpx2.HTTPError as error:
+            return type(error).__name__  # its text may hold the address, and with it a token
+        return None if answer.is_success else f"status {answer.status_code}"

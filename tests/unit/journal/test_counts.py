@@ -1,0 +1,92 @@
+"""What a monitor takes from the journal, and what it leaves there, in either database."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+from sqlalchemy import Engine, inspect
+
+from serve_app.journal import Alarms, connect, count, matured
+from serve_app.journal.outcomes import Outcomes
+from serve_app.journal.record import pack
+from serve_app.journal.schema import metadata
+from serve_app.journal.store import Decisions
+from serve_app.types import Action, Decision, Reason, Row, VariantName
+from tests.unit.decisions import ABSTAINED, DECIDED
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+ROW = Row(1, features=np.ones((2, 3)))
+PRODUCTION, CANDIDATE = VariantName.PRODUCTION, VariantName.CANDIDATE
+
+
+@pytest.fixture
+def engine(url: str) -> Engine:
+    engine = connect(url)
+    metadata.drop_all(engine)
+    return connect(url)
+
+
+def keep(engine: Engine, made: Sequence[Decision]) -> None:
+    """A second apart."""
+    Decisions(engine).keep([pack(one, ROW, NOW + timedelta(seconds=i)) for i, one in enumerate(made)])
+
+
+def named(n: int, **changes: object) -> list[Decision]:
+    return [replace(DECIDED, decision_id=f"{i}", **changes) for i in range(n)]  # type: ignore[arg-type]
+
+
+def test_every_decision_is_counted_by_what_the_monitor_counts(engine: Engine) -> None:
+    keep(engine, [*named(5), ABSTAINED])
+    counted = count(engine, 3)
+    assert Counter(counted.kinds) == {
+        (CANDIDATE, "v1.1", Action.BUY, None, 2): 5,
+        (CANDIDATE, "v1.1", Action.HOLD, Reason.DEADLINE, 2): 1,
+    }
+    assert counted.latest == ["3", "4", "d-2"]
+
+
+def test_an_empty_journal_counts_nothing(engine: Engine) -> None:
+    assert count(engine, 3) == ({}, [])
+    assert matured(engine) == {}
+    assert Alarms(engine).latest(10) == []
+
+
+def test_what_came_true_is_that_of_the_bundle_that_answered_last(engine: Engine) -> None:
+    old = [replace(one, decision_id=f"old-{one.decision_id}", bundle_digest="sha256:old") for one in named(2)]
+    new = named(4, probability=0.25)
+    production = replace(DECIDED, decision_id="p", variant=PRODUCTION, probability=0.75)
+    keep(engine, [*old, *new, ABSTAINED, production])
+    outcomes = Outcomes(engine)
+    outcomes.report({"1": 1, "0": 0, "d-2": 1, "2": None}, NOW)
+    outcomes.report({"old-0": 1, "old-1": 1, "p": 1}, NOW + timedelta(seconds=1))
+    found = matured(engine)
+    assert {name: (p.tolist(), labels.tolist()) for name, (p, labels) in found.items()} == {
+        CANDIDATE: ([0.25, 0.25], [0.0, 1.0]),
+        PRODUCTION: ([0.75], [1.0]),
+    }
+    assert list(matured(engine, latest=1)) == [PRODUCTION]
+
+
+def test_alerts_are_kept_once_and_come_back_in_their_order(engine: Engine) -> None:
+    event = {"id": "a", "at": NOW, "alert": "memory", "subject": None, "state": "firing", "value": 0.9, "limit": 0.8}
+    told = [{**event, "message": "full"}, {**event, "id": "b", "at": NOW + timedelta(seconds=1), "message": "well"}]
+    alarms = Alarms(engine)
+    alarms.keep(told)
+    alarms.keep(told[1:])
+    assert alarms.latest(10) == told
+    assert alarms.latest(1) == told[1:]
+
+
+def test_a_database_of_an_earlier_release_gets_the_index_that_it_lacks(url: str) -> None:
+    engine = connect(url)
+    metadata.drop_all(engine)
+    for table in metadata.tables.values():
+        without = table.to_metadata(type(metadata)())
+        without.indexes.clear()
+        without.create(engine)
+    assert inspect(engine).get_indexes("outcomes") == []
+    connect(url)
+    assert [index["column_names"] for index in inspect(engine).get_indexes("outcomes")] == [["at"]]

@@ -1,0 +1,87 @@
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import count
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serve_app.config import AlertName
+from serve_app.monitor import AlertBook, AlertState, Reading
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def reading(value: float | None, subject: str | None = None, alert: AlertName = AlertName.ERROR_RATE) -> Reading:
+    return Reading(alert, subject, value, 0.05, value is not None and value > 0.05, f"{value}")
+
+
+def book(pending_s: float = 0, resolve_after_s: float = 0) -> AlertBook:
+    ids = count()
+    return AlertBook(pending_s, resolve_after_s, lambda: f"e{next(ids)}")
+
+
+def at(seconds: float) -> datetime:
+    return START + timedelta(seconds=seconds)
+
+
+def states(one: AlertBook, values: Sequence[float | None]) -> list[str]:
+    """What is told, a value a second."""
+    return [f"{s} {e.state}" for s, value in enumerate(values) for e in one.update([reading(value)], at(s))]
+
+
+def test_an_alert_fires_once_and_is_resolved_once() -> None:
+    assert states(book(), [0.0, 0.2, 0.3, 0.2, 0.05, 0.0]) == ["1 firing", "4 resolved"]
+
+
+def test_what_is_wrong_for_a_moment_is_not_told() -> None:
+    one = book(pending_s=3)
+    assert states(one, [0.2, 0.2, 0.0, 0.2, 0.2, 0.2]) == []
+    assert [alert.state for alert in one.alerts()] == [AlertState.PENDING]
+    assert [event.state for event in one.update([reading(0.2)], at(6))] == [AlertState.FIRING]
+
+
+def test_an_alert_at_its_limit_does_not_flap() -> None:
+    assert states(book(resolve_after_s=3), [0.2, 0.0, 0.2, 0.0, 0.0, 0.2] + [0.0] * 5) == ["0 firing", "9 resolved"]
+
+
+def test_where_nothing_is_known_nothing_changes() -> None:
+    one = book()
+    assert states(one, [None, 0.2, None, None]) == ["1 firing"]
+    assert [alert.message for alert in one.alerts()] == ["0.2"]
+
+
+def test_subjects_have_alerts_of_their_own() -> None:
+    one = book()
+    one.update([reading(0.2, "production"), reading(0.0, "candidate")], START)
+    told = one.update([reading(0.0, "production"), reading(0.2, "candidate")], at(1))
+    assert [(event.subject, str(event.state)) for event in told] == [
+        ("production", "resolved"),
+        ("candidate", "firing"),
+    ]
+    assert [alert.subject for alert in one.alerts()] == ["candidate"]
+
+
+def test_what_fires_already_does_not_fire_again_after_a_restart() -> None:
+    before = book()
+    told = [event for s, value in enumerate((0.2, 0.0, 0.3)) for event in before.update([reading(value)], at(s))]
+    after = book()
+    after.restore(told)
+    assert [(alert.state, alert.since) for alert in after.alerts()] == [(AlertState.FIRING, at(2))]
+    assert after.update([reading(0.2)], at(3)) == []
+    assert [event.state for event in after.update([reading(0.0)], at(4))] == [AlertState.RESOLVED]
+
+
+def test_what_the_model_could_mend_asks_for_training() -> None:
+    one = book()
+    (drift,) = one.update([reading(2.0, "v1.0", AlertName.FEATURE_DRIFT)], START)
+    (memory,) = one.update([reading(0.9, None, AlertName.MEMORY)], START)
+    (resolved,) = one.update([reading(0.0, "v1.0", AlertName.FEATURE_DRIFT)], at(1))
+    assert [event.wants_retraining for event in (drift, memory, resolved)] == [True, False, False]
+
+
+@given(st.lists(st.sampled_from([0.0, 0.05, 0.2, None]), max_size=60), st.integers(0, 3), st.integers(0, 3))
+def test_firing_and_resolved_alternate_whatever_is_measured(
+    values: list[float | None], pending: int, resolve: int
+) -> None:
+    told = [one.split()[1] for one in states(book(pending, resolve), values)]
+    assert told == ["firing", "resolved"] * (len(told) // 2) + ["firing"] * (len(told) % 2)

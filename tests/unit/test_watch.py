@@ -1,0 +1,155 @@
+"""The watch, over a real journal: what it tells, and what it still knows after it has died."""
+
+import asyncio
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from serve_app.config import AlertName, AlertsConfig
+from serve_app.errors import JournalUnavailable, ServeAppError
+from serve_app.journal import Alarms, connect
+from serve_app.journal.outcomes import Outcomes
+from serve_app.journal.record import pack
+from serve_app.journal.store import Decisions
+from serve_app.monitor import AlertEvent
+from serve_app.types import Decision, Row
+from serve_app.watch import Watch
+from tests.unit.monitor.answers import decision, router, state, told
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+FAST = AlertsConfig(resolve_after_s=0)
+
+
+class World:
+    """A journal in a file, and what is told."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.engine = connect(url)
+        self.now = NOW
+        self.events: list[AlertEvent] = []
+        self.shown: list[Mapping[str, Any]] = []
+        self.away = False
+
+    def connect(self) -> Any:
+        if self.away:
+            raise JournalUnavailable("away")
+        return connect(self.url)
+
+    def watch(self, config: AlertsConfig = FAST) -> Watch:
+        return Watch(state(), config, self.connect, self.events.append, self.shown.append, lambda: self.now)
+
+    def keep(self, made: list[Decision]) -> None:
+        Decisions(self.engine).keep([pack(one, Row(1, features=np.ones((2, 3))), NOW) for one in made])
+
+    def look(self, watch: Watch) -> list[str]:
+        """Look once, a second later; return what is told."""
+        self.now += timedelta(seconds=1)
+        self.events.clear()
+        asyncio.run(watch.look())
+        return [f"{event.alert} {event.state}" for event in self.events]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(f"sqlite:///{tmp_path / 'journal.db'}")
+
+
+def failing(watch: Watch, by: Any, failed: int, well: int) -> None:
+    watch.state.add(told([ServeAppError("x")] * failed + [decision() for _ in range(well)], by=by))
+
+
+def test_what_goes_wrong_is_told_once_kept_and_shown(world: World) -> None:
+    watch, by = world.watch(), router()
+    failing(watch, by, 0, 95)
+    failing(watch, by, 6, 0)
+    assert world.look(watch) == ["error_rate firing"]
+    assert world.look(watch) == []
+    failing(watch, by, 0, 100)
+    assert world.look(watch) == ["error_rate resolved"]
+    assert [one["state"] for one in Alarms(world.engine).latest(10)] == ["firing", "resolved"]
+    assert [one["state"] for one in watch.alerts()["events"]] == ["resolved", "firing"]
+    assert watch.alerts()["alerts"] == []
+
+
+def test_wrong_outcomes_are_told_and_right_ones_resolve_it(world: World) -> None:
+    watch = world.watch()
+    made = [decision(probability=0.9) for _ in range(200)]
+    world.keep(made)
+    watch.state.add(told(made))
+    outcomes = Outcomes(world.engine)
+    outcomes.report({one.decision_id: int(i >= 46) for i, one in enumerate(made[:100])}, NOW)
+    assert world.look(watch) == ["rolling_accuracy firing"]
+    assert watch.snapshot()["rolling_accuracy"] == {"production": 0.54}
+    assert world.events[0].wants_retraining
+    outcomes.report({one.decision_id: 1 for one in made[100:]}, NOW + timedelta(seconds=1))
+    assert world.look(watch) == ["rolling_accuracy resolved"]
+
+
+def test_a_watch_that_begins_again_counts_as_the_journal_and_does_not_tell_again(world: World) -> None:
+    watch, by, made = world.watch(), router(), [decision() for _ in range(120)]
+    world.keep(made)
+    watch.state.add(told([], by=by))
+    watch.state.add(told([*made, *[ServeAppError("x")] * 40], by=by))
+    assert world.look(watch) == ["error_rate firing"]
+    after = world.watch()
+    after.state.add(told(made[-5:], by=router("b")))  # told before the journal was asked
+    assert world.look(after) == []
+    assert after.snapshot()["variants"]["production"]["requests"] == 120
+    assert [alert["alert"] for alert in after.alerts()["alerts"]] == [AlertName.ERROR_RATE]
+    assert len(after.alerts()["events"]) == 1
+
+
+def test_while_the_database_is_away_alerts_are_told_and_kept_later(world: World) -> None:
+    world.away = True
+    watch, by = world.watch(), router()
+    failing(watch, by, 0, 95)
+    failing(watch, by, 6, 0)
+    with pytest.raises(JournalUnavailable):
+        world.look(watch)
+    assert [event.alert for event in world.events] == ["error_rate"]
+    assert Alarms(world.engine).latest(10) == []
+    world.away = False
+    assert world.look(watch) == []
+    assert [one["alert"] for one in Alarms(world.engine).latest(10)] == ["error_rate"]
+    assert [one["alert"] for one in watch.alerts()["events"]] == ["error_rate"]
+
+
+def test_a_look_that_fails_does_not_end_the_watch(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serve_app.watch.LOOK_S", 0)
+    watch = world.watch()
+    monkeypatch.setattr(watch, "look", partial(_fail, world))
+
+    async def run() -> None:
+        task = asyncio.create_task(watch.watch_forever())
+        await asyncio.wait_for(_shown(world, 3), 10)
+        task.cancel()
+
+    asyncio.run(run())
+    assert world.shown[-1]["alerts"] == []
+
+
+async def _fail(world: World) -> None:
+    raise JournalUnavailable("away") if world.shown else RuntimeError("a defect")
+
+
+async def _shown(world: World, n: int) -> None:
+    while len(world.shown) < n:  # noqa: ASYNC110  nobody tells of it
+        await asyncio.sleep(0)
+
+
+def test_without_a_journal_it_watches_all_the_same() -> None:
+    events: list[AlertEvent] = []
+    watch = Watch(state(), memory_limit(0.2), None, events.append, lambda _: None, lambda: NOW)
+    watch.state.add(told([]))
+    asyncio.run(watch.look())
+    assert [(event.alert, event.value) for event in events] == [(AlertName.MEMORY, 0.25)]
+
+
+def memory_limit(limit: float) -> AlertsConfig:
+    return AlertsConfig.model_validate({"memory": {"limit": limit}})
