@@ -4,7 +4,7 @@ from serve_app.monitor.alerts import Alert, AlertBook, AlertEvent, AlertState
 from serve_app.monitor.gathering import Gathering
 from serve_app.monitor.memory import memory_in_use
 from serve_app.monitor.observation import Answered, Heard, Kind, Observation, Told, observations, seen_of
-from serve_app.monitor.rules import Matured, Reading, accuracy, readings
+from serve_app.monitor.rules import Matured, Reading, accuracy, readings, shift
 from serve_app.monitor.state import REMEMBERED, MonitorState, failures
 
 __all__ = [
@@ -28,4 +28,5 @@ __all__ = [
     "observations",
     "readings",
     "seen_of",
+    "shift",
 ]

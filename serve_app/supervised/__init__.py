@@ -31,15 +31,18 @@ dict that was given whenever they are needed, so that a change there counts.
 
 from serve_app.supervised.batch import BatchInferenceEngine
 from serve_app.supervised.loading import MissingFile, MissingSetting
+from serve_app.supervised.monitoring import InferenceLogger, ModelMonitor
 from serve_app.supervised.preprocessing import InvalidInput, ProductionPreprocessor, preprocess_for_inference
 from serve_app.supervised.realtime import Tech23Calculator, align_realtime_data
 from serve_app.supervised.strategy import SupervisedNNStrategy
 
 __all__ = [
     "BatchInferenceEngine",
+    "InferenceLogger",
     "InvalidInput",
     "MissingFile",
     "MissingSetting",
+    "ModelMonitor",
     "ProductionPreprocessor",
     "SupervisedNNStrategy",
     "Tech23Calculator",
