@@ -230,7 +230,16 @@ def _overloaded(waiting: int) -> Overloaded:
 
 def _with_wait(outcome: Outcome, wait_s: float) -> Outcome:
     timings = {"queue": 1e3 * wait_s, **outcome.timings_ms}
-    return Outcome(outcome.action, outcome.probability, outcome.reason, outcome.batch_size, timings, outcome.window_crc)
+    # What `replace` would make, at a fifth of its time.
+    return Outcome(
+        outcome.action,
+        outcome.probability,
+        outcome.reason,
+        outcome.batch_size,
+        timings,
+        outcome.window_crc,
+        outcome.seen,
+    )
 
 
 def _late(entries: Iterable[_Entry], otherwise: Callable[[Row], Outcome]) -> None:

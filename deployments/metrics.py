@@ -74,6 +74,9 @@ class MonitorMetrics:
             "signalgraph_abstentions", "Decisions without a model.", ("variant", "reason")
         )
         self._errors = of_actors.Gauge("signalgraph_errors", "Requests that were answered with an error.", ("code",))
+        self._prediction = of_actors.Gauge("signalgraph_mean_prediction", "Of the latest window.", ("variant",))
+        about = "Of the latest predictions whose outcome is known."
+        self._accuracy = of_actors.Gauge("signalgraph_rolling_accuracy", about, ("variant",))
         self._dropped = of_actors.Gauge(
             "signalgraph_dropped_observations", "Decisions that the monitor did not hear of."
         )
@@ -90,6 +93,11 @@ class MonitorMetrics:
                 self._decisions.set(n, {"variant": variant, "action": action})
             for reason, n in counted["abstentions"].items():
                 self._abstentions.set(n, {"variant": variant, "reason": reason})
+            if counted["mean_prediction"] is not None:
+                self._prediction.set(counted["mean_prediction"], {"variant": variant})
+        for variant, right in snapshot["rolling_accuracy"].items():
+            if right is not None:
+                self._accuracy.set(right, {"variant": variant})
         for code, n in snapshot["errors"].items():
             self._errors.set(n, {"code": code})
         self._dropped.set(snapshot["dropped_observations"])

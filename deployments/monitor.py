@@ -131,6 +131,8 @@ class Reporter:
                 if not away:
                     log.warning("the monitor does not answer: %s", type(error).__name__)
                 away = True
+            except Exception:  # whatever it was: reporting that ended would take its router with it
+                log.exception("the monitor could not be told")
             else:
                 away = False
 
@@ -153,8 +155,13 @@ class Reporter:
     async def _answer(self, actor: Any, heard: Heard) -> None:
         """Tell the monitor what it lacks."""
         for digest in heard.lacking:
-            bundle = await asyncio.to_thread(self._bundle, digest)
-            await actor.learn.remote(digest, bundle.version, bundle.reference)
+            try:
+                bundle = await asyncio.to_thread(self._bundle, digest)
+            except ServeAppError as error:  # a folder that has gone since it was loaded
+                log.warning("drift of %s is not watched: %s", digest, error)
+                await actor.learn.remote(digest, digest, None)
+            else:
+                await actor.learn.remote(digest, bundle.version, bundle.reference)
         past = self._gathering.past()
         if heard.is_new and past.decisions:
             await actor.push.remote(past, True)

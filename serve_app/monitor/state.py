@@ -3,6 +3,7 @@
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from itertools import islice
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -54,8 +55,9 @@ class VariantWindow:
             self._stages.setdefault(stage, deque(maxlen=self._window)).append(value)
 
     def snapshot(self) -> dict[str, Any]:
-        """Return the percentiles."""
+        """Return the percentiles, and the mean prediction."""
         return {
+            "mean_prediction": round(fmean(self.probabilities), 6) if self.probabilities else None,
             "latency_ms": _percentiles(self.latencies_ms),
             "stages_ms": {stage: _percentiles(values) for stage, values in self._stages.items()},
         }

@@ -1,10 +1,11 @@
 import asyncio
 import contextvars
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import chain, count
 from typing import Any, TypeVar
 
+import numpy as np
 import pytest
 
 from deployments.batching import Batcher, Limits, Sent
@@ -197,6 +198,22 @@ def test_the_time_in_the_queue_is_told_beside_that_of_the_stages() -> None:
 
 
 # Callers that go away.
+
+
+def test_all_that_the_stages_say_of_a_row_comes_back() -> None:
+    said = Outcome(Action.BUY, 0.5, None, 3, {"model": 2.0}, 77, np.array([1.0, np.nan], dtype=np.float32))
+    assert all(getattr(said, column.name) is not None for column in fields(Outcome) if column.name != "reason")
+
+    async def scenario() -> None:
+        async def stages(rows: Sequence[Row]) -> list[Outcome]:
+            return [said] * len(rows)
+
+        outcome = await one(Batcher(stages, abstain, limits()), Row(1))
+        for column in fields(Outcome):
+            if column.name != "timings_ms":
+                assert getattr(outcome, column.name) is getattr(said, column.name)
+
+    run(scenario)
 
 
 def test_a_caller_that_goes_away_before_the_cut_is_left_out() -> None:
