@@ -89,12 +89,7 @@ class MonitorMetrics:
     def show(self, snapshot: Mapping[str, Any]) -> None:
         """Show a snapshot of the monitor."""
         for variant, counted in snapshot["variants"].items():
-            for action, n in counted["actions"].items():
-                self._decisions.set(n, {"variant": variant, "action": action})
-            for reason, n in counted["abstentions"].items():
-                self._abstentions.set(n, {"variant": variant, "reason": reason})
-            if counted["mean_prediction"] is not None:
-                self._prediction.set(counted["mean_prediction"], {"variant": variant})
+            self._show_variant(variant, counted)
         for variant, right in snapshot["rolling_accuracy"].items():
             if right is not None:
                 self._accuracy.set(right, {"variant": variant})
@@ -105,6 +100,14 @@ class MonitorMetrics:
             self._memory.set(snapshot["memory"])
         self._show_drift(snapshot["drift"])
         self._show_alerts(snapshot["alerts"])
+
+    def _show_variant(self, variant: str, counted: Mapping[str, Any]) -> None:
+        for action, n in counted["actions"].items():
+            self._decisions.set(n, {"variant": variant, "action": action})
+        for reason, n in counted["abstentions"].items():
+            self._abstentions.set(n, {"variant": variant, "reason": reason})
+        if counted["mean_prediction"] is not None:
+            self._prediction.set(counted["mean_prediction"], {"variant": variant})
 
     def _show_drift(self, drift: Mapping[str, Any]) -> None:
         for bundle in drift.values():

@@ -1,5 +1,7 @@
 """The processes of a running graph."""
 
+from pathlib import Path
+
 import psutil
 
 from deployments import processes
@@ -7,6 +9,8 @@ from tests.waiting import wait_for
 
 RUNS: dict[str, str] = {}
 """The mark of all processes of a graph, by its address."""
+FOLDERS: dict[str, Path] = {}
+"""Where it keeps its files, by the same."""
 
 
 def kill(run_id: str, deployment: str) -> None:

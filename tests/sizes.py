@@ -22,6 +22,8 @@ SIZES: dict[str, tuple[int, int]] = {
     "seconds without a database": (5, 30),
     "decisions that are replayed": (100, 1000),
     "releases under load": (8, 20),
+    "new databases": (40, 400),
+    "kills of the monitor": (5, 20),
     "blocks without drift": (200, 2000),
 }
 """What is counted → how many in CI, how many in a full run."""

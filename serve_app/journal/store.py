@@ -1,5 +1,7 @@
 """The database: SQLite in a file, or PostgreSQL by its URL."""
 
+import fcntl
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,8 +69,25 @@ def connect(url: str) -> Engine:
 def _prepare_sqlite(connection: Any, _: Any) -> None:
     """Let readers and one writer work at once, and a commit be on disk when it returns."""
     connection.execute(f"PRAGMA busy_timeout = {1000 * _BUSY_S}")
-    connection.execute("PRAGMA journal_mode = WAL")
+    # SQLite waits for nobody when a new file becomes a WAL database: routers that start together would refuse to.
+    with _one_at_a_time(connection):
+        connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
+
+
+@contextmanager
+def _one_at_a_time(connection: Any) -> Iterator[None]:
+    """Let one process at a time, or one thread, work on a new SQLite database: by a lock on its folder.
+
+    Not on its file: closing that again would let go of SQLite's own locks (POSIX).
+    """
+    ((_, _, file),) = connection.execute("PRAGMA database_list")
+    folder = os.open(Path(file).parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from deployments import launch, ports, processes, profile
-from tests.replicas import RUNS
+from tests.replicas import FOLDERS, RUNS
 from tests.waiting import free_port, wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -66,7 +66,7 @@ def serve_run(
 
         wait_for(lambda: is_ready(url) or failed(), 180, log.read_text)
         assert not failed(), log.read_text()
-        RUNS[url] = run_id
+        RUNS[url], FOLDERS[url] = run_id, folder
         yield url
     finally:
         launch.interrupt(serve, 60)

@@ -12,6 +12,7 @@ from serve_app.errors import ConfigError, JournalUnavailable
 from serve_app.journal import ReleaseLines, connect, from_here
 from serve_app.journal.schema import metadata
 from serve_app.journal.store import answering
+from tests.sizes import size
 
 
 @pytest.fixture
@@ -103,5 +104,25 @@ def test_routers_that_start_together_on_an_empty_database_all_get_it(url: str) -
     for router in routers:
         router.start()
     assert [outcomes.get(timeout=60) for _ in routers] == ["connected"] * 4
+    for router in routers:
+        router.join()
+
+
+def connected_to_each(urls: list[str], together: Barrier, outcomes: "Queue[list[str]]") -> None:
+    mine: Queue[str] = Queue()
+    for url in urls:
+        connected(url, together, mine)
+    outcomes.put([mine.get() for _ in urls])
+
+
+def test_routers_that_start_together_make_a_new_sqlite_file_once(tmp_path: Path) -> None:
+    """Whoever turned it into a WAL database was in the way of the others, one time in ten."""
+    urls = [f"sqlite:///{tmp_path / str(i)}.db" for i in range(size("new databases"))]
+    spawn = get_context("spawn")
+    together, outcomes = spawn.Barrier(4), spawn.Queue()
+    routers = [spawn.Process(target=connected_to_each, args=(urls, together, outcomes)) for _ in range(4)]
+    for router in routers:
+        router.start()
+    assert [outcomes.get(timeout=120) for _ in routers] == [["connected"] * len(urls)] * 4
     for router in routers:
         router.join()
