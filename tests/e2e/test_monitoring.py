@@ -202,7 +202,7 @@ def test_shifted_bars_are_told_and_named(graph: Graph) -> None:
 
     def named() -> bool:
         found = graph.get("/v1/alerts")["alerts"]
-        return any(one["alert"] == "feature_drift" and "volume (range" in one["message"] for one in found)
+        return any(one["alert"] == "feature_drift" and "volume (" in one["message"] for one in found)
 
     wait_for(named, 30, lambda: str(graph.get("/v1/alerts")["alerts"]))
     assert graph.events("feature_drift") == ["firing"]  # the first block of today's prices did, before
@@ -230,7 +230,9 @@ def test_the_webhook_was_called_for_each_and_signed(graph: Graph) -> None:
     wait_for(lambda: len(graph.receiver.events) == len(told), 30, lambda: str(graph.receiver.events))
     assert all(one["genuine"] for one in graph.receiver.events)
     for alert in ("inference_latency", "error_rate", "abstention_rate", "rolling_accuracy", "memory"):
-        assert graph.receiver.heard(alert) == ["firing", "resolved"]
+        # A flood is slow, too: an alert may have come again, but each time once.
+        heard = graph.receiver.heard(alert)
+        assert heard == graph.events(alert) == ["firing", "resolved"] * (len(heard) // 2)
     assert {one["data"]["alert"] for one in graph.receiver.events if one["wants_retraining"]} == {
         "prediction_shift",
         "feature_drift",
