@@ -11,9 +11,8 @@ from serve_app.config import AlertName
 from serve_app.control import Change, Control
 from serve_app.errors import ServeAppError
 from serve_app.evidence import Experiments
-from serve_app.guard import Guard, Senses, alarms_of
+from serve_app.guard import Guard, Senses
 from serve_app.journal import Journal, ReleaseLines, vitals
-from serve_app.monitor import failures
 from serve_app.parity import check_golden
 from serve_app.replay import Replayer
 from serve_app.router.changes import replaced
@@ -95,21 +94,14 @@ class Follower:
         """Return what moves guarded promotions on, and back; `roll_back`: the alerts that end one."""
         experiments = self.experiments(journal)
 
-        async def errors() -> tuple[int, int]:
-            return failures(await monitor())
-
-        async def alarms(entry: Entry) -> list[str]:
-            return alarms_of(await monitor(), roll_back, entry)
-
         senses = Senses(
             in_force=lambda: self._entry,
             vitals=lambda epoch, name: asyncio.to_thread(vitals, journal.engine, epoch, name),
-            errors=errors,
-            alarms=alarms,
+            monitor=monitor,
             parity=lambda name: check_golden(self.current.now.pipeline(name)),
             evidence=lambda entry: asyncio.to_thread(experiments.report_of, entry.release),
         )
-        return Guard(self._ledger, senses, self.catch_up)
+        return Guard(self._ledger, senses, roll_back, self.catch_up)
 
     async def follow_forever(self) -> None:
         """Catch up again and again, until cancelled. While the database is away, the release in force stays."""

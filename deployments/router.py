@@ -130,11 +130,8 @@ class RouterDeployment:
         if self._follower:
             work.append(self._follower.follow_forever())
         if self._follower and self._journal:
-            work.append(
-                self._follower.guard(
-                    self._journal, self._reporter.snapshot, self._config.monitor.alerts.roll_back
-                ).watch_forever()
-            )
+            roll_back = self._config.monitor.alerts.roll_back
+            work.append(self._follower.guard(self._journal, self._reporter.snapshot, roll_back).watch_forever())
         if self._shadow:
             work.append(self._shadow.score_forever())
         if self._journal:

@@ -1,10 +1,11 @@
 """Settings: strict, frozen, one section a stage. The same YAML file is a Ray Serve config; these are its `args`."""
 
 import ipaddress
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from serve_app.errors import ConfigError
@@ -143,26 +144,36 @@ class AlertName(StrEnum):
 class Rule(Section):
     """One limit. It is breached by what is beyond it, not by what equals it."""
 
-    limit: float | None
-    """None: nobody is alarmed."""
+    limit: float
     window: int = Field(default=1, gt=0)
     """How many of the latest are looked at; fewer say nothing."""
 
 
-class AlertsConfig(Section):
-    """When somebody is alarmed, and who."""
+RULES: Mapping[AlertName, Rule] = {
+    AlertName.ROLLING_ACCURACY: Rule(limit=0.55, window=100),
+    AlertName.PREDICTION_SHIFT: Rule(limit=0.1, window=1000),
+    AlertName.INFERENCE_LATENCY: Rule(limit=100, window=100),
+    AlertName.MEMORY: Rule(limit=0.8),
+    AlertName.ERROR_RATE: Rule(limit=0.05, window=100),
+    AlertName.ABSTENTION_RATE: Rule(limit=0.05, window=100),
+}
+"""Unless a configuration says otherwise."""
 
-    rolling_accuracy: Rule = Rule(limit=0.55, window=100)
+
+class AlertsConfig(Section):
+    """When somebody is alarmed, and who. A rule that is null alarms nobody; what one does not name is as in RULES."""
+
+    rolling_accuracy: Rule | None = RULES[AlertName.ROLLING_ACCURACY]
     """Share of predictions on the right side of 0.5, of the latest `window` whose outcome is known: below the limit."""
-    prediction_shift: Rule = Rule(limit=0.1, window=1000)
+    prediction_shift: Rule | None = RULES[AlertName.PREDICTION_SHIFT]
     """Difference of the mean prediction of the latest `window` and the `window` before: above the limit."""
-    inference_latency: Rule = Rule(limit=100, window=100)
+    inference_latency: Rule | None = RULES[AlertName.INFERENCE_LATENCY]
     """95th percentile of the latency in ms, of the latest `window` answers: above the limit."""
-    memory: Rule = Rule(limit=0.8)
+    memory: Rule | None = RULES[AlertName.MEMORY]
     """Share of a node's memory in use: above the limit."""
-    error_rate: Rule = Rule(limit=0.05, window=100)
+    error_rate: Rule | None = RULES[AlertName.ERROR_RATE]
     """Share of the latest `window` requests that the server failed: above the limit."""
-    abstention_rate: Rule = Rule(limit=0.05, window=100)
+    abstention_rate: Rule | None = RULES[AlertName.ABSTENTION_RATE]
     """Share of the latest `window` decisions that were abstentions: above the limit."""
     feature_drift: bool = True
     """Whether a feature that is unlike training in a block of predictions alarms; see `serve_app.monitor.drift`."""
@@ -181,10 +192,15 @@ class AlertsConfig(Section):
     )
     """Alerts that end a guarded promotion, if they are of its variant or of the whole graph."""
 
-    def rule(self, name: AlertName) -> Rule | None:
-        """Return a rule that has a limit."""
-        found = getattr(self, name)
-        return found if isinstance(found, Rule) and found.limit is not None else None
+    @field_validator(*RULES, mode="before")
+    @classmethod
+    def _completed(cls, given: Any, info: ValidationInfo) -> Any:
+        return {**RULES[AlertName(str(info.field_name))].model_dump(), **given} if isinstance(given, dict) else given
+
+    def rules(self) -> dict[AlertName, Rule]:
+        """Return those that are not null."""
+        every = {name: getattr(self, name) for name in RULES}
+        return {name: rule for name, rule in every.items() if rule is not None}
 
 
 class MonitorConfig(Section):
@@ -242,9 +258,8 @@ class AppConfig(Section):
 
     @model_validator(mode="after")
     def _the_monitor_keeps_what_its_rules_look_at(self) -> "AppConfig":
-        for name in AlertName:
-            rule = self.monitor.alerts.rule(name)
-            if rule is not None and self.monitor.window < 2 * rule.window:
+        for name, rule in self.monitor.alerts.rules().items():
+            if self.monitor.window < 2 * rule.window:
                 raise ValueError(
                     f"monitor.window is {self.monitor.window}, less than twice the {rule.window} of"
                     f" monitor.alerts.{name}.window"

@@ -13,7 +13,7 @@ from typing import Any
 
 from serve_app.config import AlertName
 from serve_app.errors import EvidenceRefused, MonitorUnavailable, ParityError, ReleaseRefused, ServeAppError
-from serve_app.monitor import AlertState
+from serve_app.monitor import AlertState, failures
 from serve_app.router.guarded import advanced, next_step, too_many, tripped
 from serve_app.router.plan import Plan
 from serve_app.router.releases import Author, Entry, Ledger, Step
@@ -36,18 +36,15 @@ class Senses:
     in_force: Callable[[], Entry]
     vitals: Callable[[int, VariantName], Awaitable[Vitals]]
     """Of a variant in an epoch."""
-    errors: Callable[[], Awaitable[tuple[int, int]]]
-    """How many requests were answered with an error of the server's since the graph began, and how many in all.
-    Raises MonitorUnavailable."""
-    alarms: Callable[[Entry], Awaitable[list[str]]]
-    """What the alerts say that fired since an entry, and are about its plan. Raises MonitorUnavailable."""
+    monitor: Callable[[], Awaitable[Mapping[str, Any]]]
+    """Its snapshot: what went wrong since the graph began, and what fires. Raises MonitorUnavailable."""
     parity: Callable[[VariantName], Awaitable[None]]
     """Lets a variant reproduce its golden cases; raises ParityError."""
     evidence: Callable[[Entry], Awaitable[Mapping[str, Any]]]
     """The report of the experiment that an entry belongs to."""
 
 
-def alarms_of(monitor: Mapping[str, Any], roll_back: Collection[AlertName], entry: Entry) -> list[str]:
+def alarms(monitor: Mapping[str, Any], roll_back: Collection[AlertName], entry: Entry) -> list[str]:
     """Return what a snapshot's alerts say that began to fire under an entry, and may roll its plan back."""
     plan = entry.release.plan
     return [
@@ -68,11 +65,14 @@ class Guard:
         self,
         ledger: Ledger,
         senses: Senses,
+        roll_back: Collection[AlertName],
         catch_up: Callable[[], Awaitable[None]],
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
+        """`roll_back`: the alerts that end a guarded promotion."""
         self._ledger = ledger
         self._senses = senses
+        self._roll_back = roll_back
         self._catch_up = catch_up
         self._clock = clock
         self._judged_last = (0, clock())
@@ -125,15 +125,14 @@ class Guard:
     async def _heard(self, entry: Entry, plan: Plan) -> str | None:
         """Return what the monitor has against going on, if anything and if it can be asked."""
         try:
-            alarms = await self._senses.alarms(entry)
-            return "; ".join(alarms) or await self._failing(entry, plan)
+            known = await self._senses.monitor()
         except MonitorUnavailable as error:
             log.warning("alerts and errors could not be looked at: %s", error)
             return None
+        return "; ".join(alarms(known, self._roll_back, entry)) or self._failing(entry, plan, *failures(known))
 
-    async def _failing(self, entry: Entry, plan: Plan) -> str | None:
+    def _failing(self, entry: Entry, plan: Plan, errors: int, asked: int) -> str | None:
         """Compare the errors since the epoch was first seen with what was asked since."""
-        errors, asked = await self._senses.errors()
         if self._errors is None or self._errors[0] != entry.epoch or self._errors[1][1] > asked:
             self._errors = entry.epoch, (errors, asked)
         before = self._errors[1]

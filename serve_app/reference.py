@@ -3,18 +3,16 @@
 It is part of a bundle (`reference.npz`), so that a monitor needs no training data.
 """
 
-import io
 from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
+from serve_app import npz
 from serve_app.types import Float32Array, FloatArray
 
 SCORE = "score"
 """Name of the last column: the probability that the model gave."""
-LARGEST = 256 << 20
-"""Bytes of all arrays together."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,17 +32,12 @@ class Reference:
 
     def to_bytes(self) -> bytes:
         """Return the arrays as a compressed npz archive, the same bytes for the same reference."""
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, **{column.name: getattr(self, column.name) for column in fields(self)})
-        return buffer.getvalue()
+        return npz.pack({column.name: getattr(self, column.name) for column in fields(self)})
 
     @classmethod
     def from_bytes(cls, content: bytes) -> "Reference":
         """Read what `to_bytes` wrote, without unpickling anything. Raises ValueError, TypeError and KeyError."""
-        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            if sum(entry.file_size for entry in archive.zip.infolist()) > LARGEST:
-                raise ValueError(f"it declares more than {LARGEST >> 20} MiB")
-            found = cls(**{name: archive[name] for name in archive.files})
+        found = cls(**npz.unpack(content))
         n_features = len(found.features)
         fit = found.quantiles.shape[:2] == (len(found.symbols), n_features)
         if not (fit and found.repeats.shape == found.ks_limits.shape == (n_features,)):

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -302,3 +303,21 @@ class Vitals:
     abstained: int = 0
     p95_ms: float | None = None
     """Of the time in the stages; None where nothing was answered."""
+
+
+class Kind(NamedTuple):
+    """What is counted of a decision, by the monitor and by the journal."""
+
+    variant: VariantName
+    model_version: str
+    action: Action
+    reason: Reason | None
+    batch_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Matured:
+    """Predictions of one bundle whose outcome is known, oldest outcome first: (n,) each."""
+
+    probabilities: FloatArray
+    labels: FloatArray

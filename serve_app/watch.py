@@ -4,27 +4,24 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Engine
 
-from serve_app.config import AlertName, AlertsConfig
+from serve_app.config import RULES, AlertName, AlertsConfig
 from serve_app.errors import JournalUnavailable
 from serve_app.journal import Alarms, count, matured
 from serve_app.monitor import (
     REMEMBERED,
+    Alert,
     AlertBook,
-    AlertEvent,
     AlertState,
-    Kind,
-    Matured,
     MonitorState,
     accuracy,
     readings,
 )
-from serve_app.types import VariantName
+from serve_app.types import Matured, VariantName
 
 LOOK_S = 1.0
 EVENTS = 100
@@ -43,7 +40,7 @@ class Watch:
         state: MonitorState,
         config: AlertsConfig,
         connect: Callable[[], Engine] | None,
-        tell: Callable[[AlertEvent], None],
+        tell: Callable[[Alert], None],
         show: Callable[[Mapping[str, Any]], None],
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -58,8 +55,8 @@ class Watch:
         self._book = AlertBook(config.pending_s, config.resolve_after_s)
         self._restored = False
         self._matured: dict[VariantName, Matured] = {}
-        self._events: list[AlertEvent] = []
-        self._unkept: deque[AlertEvent] = deque(maxlen=_RESTORED if connect else 0)
+        self._events: list[Alert] = []
+        self._unkept: deque[Alert] = deque(maxlen=_RESTORED if connect else 0)
         """For the journal; the oldest go when it is away for long."""
 
     async def watch_forever(self) -> None:
@@ -96,14 +93,13 @@ class Watch:
             self._engine = await asyncio.to_thread(self._connect)
         if not self._restored:
             await self._restore(self._engine)
-        found = await asyncio.to_thread(matured, self._engine)
-        self._matured = {name: Matured(*arrays) for name, arrays in found.items()}
+        self._matured = await asyncio.to_thread(matured, self._engine)
 
     async def _restore(self, engine: Engine) -> None:
         """Take over what a monitor before this one knew."""
-        events = [_event(one) for one in await asyncio.to_thread(Alarms(engine).latest, _RESTORED)]
+        events = [_told(one) for one in await asyncio.to_thread(Alarms(engine).latest, _RESTORED)]
         counted = await asyncio.to_thread(count, engine, REMEMBERED)
-        self.state.restore({Kind(*kind): n for kind, n in counted.kinds.items()}, counted.latest)
+        self.state.restore(counted.kinds, counted.latest)
         self._book.restore(events)
         self._events = [*events, *self._events][-EVENTS:]
         self._restored = True
@@ -119,12 +115,12 @@ class Watch:
     async def _keep(self) -> None:
         if self._engine is None or not self._unkept:
             return
-        await asyncio.to_thread(Alarms(self._engine).keep, [asdict(event) for event in self._unkept])
+        await asyncio.to_thread(Alarms(self._engine).keep, [event.document() for event in self._unkept])
         self._unkept.clear()
 
     def snapshot(self) -> dict[str, Any]:
         """Return what `GET /v1/monitor` answers."""
-        rule = self._config.rolling_accuracy
+        rule = self._config.rolling_accuracy or RULES[AlertName.ROLLING_ACCURACY]  # shown whether or not it alarms
         return {
             **self.state.snapshot(),
             "rolling_accuracy": {str(name): accuracy(one, rule.window) for name, one in self._matured.items()},
@@ -134,10 +130,13 @@ class Watch:
     def alerts(self) -> dict[str, Any]:
         """Return what `GET /v1/alerts` answers."""
         return {
-            "alerts": [asdict(alert) for alert in self._book.alerts()],
-            "events": [{**asdict(event), "wants_retraining": event.wants_retraining} for event in self._events[::-1]],
+            "alerts": [alert.document() for alert in self._book.alerts()],
+            "events": [
+                {**event.document(), "wants_retraining": event.wants_retraining} for event in self._events[::-1]
+            ],
         }
 
 
-def _event(kept: Any) -> AlertEvent:
-    return AlertEvent(**{**kept, "alert": AlertName(kept["alert"]), "state": AlertState(kept["state"])})
+def _told(kept: Mapping[str, Any]) -> Alert:
+    fields = {name: value for name, value in kept.items() if name != "id"}
+    return Alert(**{**fields, "alert": AlertName(kept["alert"]), "state": AlertState(kept["state"])})

@@ -10,12 +10,11 @@ import hashlib
 import hmac
 import logging
 from collections.abc import Callable
-from dataclasses import asdict
 from datetime import UTC, datetime
 
 import httpx2
 
-from serve_app.monitor import AlertEvent
+from serve_app.monitor import Alert
 from serve_app.schemas import encode
 
 WAITING = 1_000
@@ -49,9 +48,9 @@ class Webhook:
         self._secret = secret
         self._client = client
         self._clock = clock
-        self._waiting: asyncio.Queue[AlertEvent] = asyncio.Queue(WAITING)
+        self._waiting: asyncio.Queue[Alert] = asyncio.Queue(WAITING)
 
-    def offer(self, event: AlertEvent) -> None:
+    def offer(self, event: Alert) -> None:
         """Post an event as soon as may be."""
         if not self._waiting.full():
             self._waiting.put_nowait(event)
@@ -64,7 +63,7 @@ class Webhook:
             while True:
                 await self._deliver(client, await self._waiting.get())
 
-    async def _deliver(self, client: httpx2.AsyncClient, event: AlertEvent) -> None:
+    async def _deliver(self, client: httpx2.AsyncClient, event: Alert) -> None:
         for wait in (*WAITS_S, None):
             failure = await self._post(client, event)
             if failure is None:
@@ -74,9 +73,9 @@ class Webhook:
                 await asyncio.sleep(wait)
         log.error("the webhook never took %s of %s", event.state, event.alert)
 
-    async def _post(self, client: httpx2.AsyncClient, event: AlertEvent) -> str | None:
+    async def _post(self, client: httpx2.AsyncClient, event: Alert) -> str | None:
         """Post once; return what went wrong, if anything."""
-        document = {"type": f"alert.{event.state}", "timestamp": event.at, "data": asdict(event)}
+        document = {"type": f"alert.{event.state}", "timestamp": event.since, "data": event.document()}
         body = encode({**document, "wants_retraining": event.wants_retraining})
         now = int(self._clock().timestamp())
         headers = {"content-type": "application/json", "webhook-id": event.id, "webhook-timestamp": str(now)}

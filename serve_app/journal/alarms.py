@@ -25,7 +25,7 @@ class Alarms:
 
     def latest(self, n: int) -> list[Event]:
         """Return the newest `n` events, oldest first. Raises JournalUnavailable."""
-        query = select(alerts).order_by(alerts.c.at.desc(), alerts.c.id.desc()).limit(n)
+        query = select(alerts).order_by(alerts.c.since.desc(), alerts.c.id.desc()).limit(n)
         with answering(), self._engine.connect() as connection:
             found = connection.execute(query).mappings().all()
         return [{str(name): value for name, value in row.items()} for row in found[::-1]]

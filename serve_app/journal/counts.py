@@ -8,7 +8,7 @@ from sqlalchemy import Engine, func, select
 
 from serve_app.journal.schema import decisions, outcomes
 from serve_app.journal.store import answering
-from serve_app.types import Action, FloatArray, Reason, VariantName
+from serve_app.types import Action, Kind, Matured, Reason, VariantName
 
 MATURED = 2_000
 """Outcomes that are looked at: the latest."""
@@ -22,14 +22,11 @@ _KIND = (
     decisions.c.batch_size,
 )
 
-KindFields = tuple[VariantName, str, Action, Reason | None, int]
-"""Variant, model version, action, reason and batch size."""
-
 
 class Counted(NamedTuple):
     """Decisions at one moment."""
 
-    kinds: Mapping[KindFields, int]
+    kinds: Mapping[Kind, int]
     latest: Sequence[str]
     """Ids of the newest, oldest first."""
 
@@ -45,13 +42,13 @@ def count(engine: Engine, latest: int) -> Counted:
     return Counted({_kind(row): row[-1] for row in rows}, ids[::-1])
 
 
-def _kind(row: Any) -> KindFields:
+def _kind(row: Any) -> Kind:
     variant, version, action, reason, batch_size = row[:5]
-    return VariantName(variant), version, Action(action), reason and Reason(reason), batch_size
+    return Kind(VariantName(variant), version, Action(action), reason and Reason(reason), batch_size)
 
 
-def matured(engine: Engine, latest: int = MATURED) -> dict[VariantName, tuple[FloatArray, FloatArray]]:
-    """Return probabilities and labels (n,) of each variant's bundle that answered last, by the time of the outcome.
+def matured(engine: Engine, latest: int = MATURED) -> dict[VariantName, Matured]:
+    """Return what came of the predictions of each variant's bundle that answered last, by the time of the outcome.
 
     Of the `latest` outcomes of all. Those that nobody will ever know are left out. Raises JournalUnavailable.
     """
@@ -75,5 +72,5 @@ def matured(engine: Engine, latest: int = MATURED) -> dict[VariantName, tuple[Fl
     }
 
 
-def _of(rows: Sequence[Any]) -> tuple[FloatArray, FloatArray]:
-    return np.array([row.probability for row in rows]), np.array([row.label for row in rows], dtype=float)
+def _of(rows: Sequence[Any]) -> Matured:
+    return Matured(np.array([row.probability for row in rows]), np.array([row.label for row in rows], dtype=float))

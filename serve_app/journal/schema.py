@@ -46,7 +46,7 @@ alerts = Table(
     "alerts",
     metadata,
     Column("id", Text, primary_key=True),
-    Column("at", Instant, nullable=False, index=True),
+    Column("since", Instant, nullable=False, index=True, comment="when it fired, or was resolved"),
     Column("alert", Text, nullable=False),
     Column("subject", Text, comment="a variant, the version of a bundle, or null: the whole graph"),
     Column("state", Text, nullable=False, comment="firing or resolved"),

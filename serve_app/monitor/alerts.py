@@ -1,13 +1,17 @@
 """Alerts: pending, firing, resolved. Each is told of once when it fires and once when it is resolved."""
 
 import uuid
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any
 
 from serve_app.config import AlertName
 from serve_app.monitor.rules import RETRAINING, Reading
+
+_ALERTS = uuid.UUID("0f3b1c52-8d0e-5a67-9a51-3f7d2c6b4e10")
+"""Namespace of their ids."""
 
 
 class AlertState(StrEnum):
@@ -30,27 +34,20 @@ class Alert:
     value: float | None
     limit: float
     message: str
-    well_since: datetime | None = None
-    """Of one that fires: since when it would not."""
 
-
-@dataclass(frozen=True, slots=True)
-class AlertEvent:
-    """An alert that fires, or is resolved."""
-
-    id: str
-    at: datetime
-    alert: AlertName
-    subject: str | None
-    state: AlertState
-    value: float | None
-    limit: float
-    message: str
+    @property
+    def id(self) -> str:
+        """What tells it from any other (UUIDv5): the same, whoever tells of it how many times."""
+        return str(uuid.uuid5(_ALERTS, f"{self.alert}/{self.subject}/{self.state}/{self.since.isoformat()}"))
 
     @property
     def wants_retraining(self) -> bool:
         """Whether it says that the model should be trained again."""
         return self.state is AlertState.FIRING and self.alert in RETRAINING
+
+    def document(self) -> dict[str, Any]:
+        """Return it with its id."""
+        return {"id": self.id, **asdict(self)}
 
 
 Key = tuple[AlertName, str | None]
@@ -59,35 +56,28 @@ Key = tuple[AlertName, str | None]
 class AlertBook:
     """Every alert and where it is. Not thread-safe."""
 
-    def __init__(
-        self,
-        pending_s: float,
-        resolve_after_s: float,
-        new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
-    ) -> None:
+    def __init__(self, pending_s: float, resolve_after_s: float) -> None:
         self._pending = timedelta(seconds=pending_s)
         self._resolve_after = timedelta(seconds=resolve_after_s)
-        self._new_id = new_id
         self._alerts: dict[Key, Alert] = {}
+        self._well_since: dict[Key, datetime] = {}
+        """Of those that fire: since when they would not."""
 
-    def restore(self, events: Iterable[AlertEvent]) -> None:
+    def restore(self, told: Iterable[Alert]) -> None:
         """Take over what was told before, oldest first: what fires already does not fire again."""
-        told = {(event.alert, event.subject): event for event in events}
-        for key in told.keys() - self._alerts.keys():
-            event = told[key]
-            self._alerts[key] = Alert(*key, event.state, event.at, event.value, event.limit, event.message)
+        self._alerts = {**{(alert.alert, alert.subject): alert for alert in told}, **self._alerts}
 
-    def update(self, measured: Iterable[Reading], now: datetime) -> list[AlertEvent]:
-        """Take in measurements; return what there is to tell. One without a value changes nothing."""
+    def update(self, measured: Iterable[Reading], now: datetime) -> list[Alert]:
+        """Take in measurements; return what fires now, or is resolved. One without a value changes nothing."""
         said = (self._updated(reading, now) for reading in measured if reading.value is not None)
-        return [event for event in said if event is not None]
+        return [alert for alert in said if alert is not None]
 
     def alerts(self) -> list[Alert]:
         """Return those that are pending or firing, the oldest first."""
         now = [alert for alert in self._alerts.values() if alert.state is not AlertState.RESOLVED]
         return sorted(now, key=lambda alert: alert.since)
 
-    def _updated(self, reading: Reading, now: datetime) -> AlertEvent | None:
+    def _updated(self, reading: Reading, now: datetime) -> Alert | None:
         key = reading.alert, reading.subject
         before = self._alerts.get(key)
         if before is None or before.state is AlertState.RESOLVED:
@@ -98,37 +88,25 @@ class AlertBook:
             return self._while_pending(key, before, reading, now)
         return self._while_firing(key, before, reading, now)
 
-    def _while_pending(self, key: Key, before: Alert, reading: Reading, now: datetime) -> AlertEvent | None:
+    def _while_pending(self, key: Key, before: Alert, reading: Reading, now: datetime) -> Alert | None:
         if not reading.breached:
             del self._alerts[key]
             return None
         if now - before.since < self._pending:
             return None
-        return self._told(self._set(key, reading, AlertState.FIRING, now))
+        return self._set(key, reading, AlertState.FIRING, now)
 
-    def _while_firing(self, key: Key, before: Alert, reading: Reading, now: datetime) -> AlertEvent | None:
+    def _while_firing(self, key: Key, before: Alert, reading: Reading, now: datetime) -> Alert | None:
         if reading.breached:
-            self._alerts[key] = replace(before, value=reading.value, message=reading.message, well_since=None)
+            self._alerts[key] = replace(before, value=reading.value, message=reading.message)
+            self._well_since.pop(key, None)
             return None
-        well_since = before.well_since or now
-        if now - well_since < self._resolve_after:
-            self._alerts[key] = replace(before, well_since=well_since)
+        if now - self._well_since.setdefault(key, now) < self._resolve_after:
             return None
-        return self._told(self._set(key, reading, AlertState.RESOLVED, now))
+        del self._well_since[key]
+        return self._set(key, reading, AlertState.RESOLVED, now)
 
     def _set(self, key: Key, reading: Reading, state: AlertState, now: datetime) -> Alert:
         made = Alert(*key, state, now, reading.value, reading.limit, reading.message)
         self._alerts[key] = made
         return made
-
-    def _told(self, alert: Alert) -> AlertEvent:
-        return AlertEvent(
-            self._new_id(),
-            alert.since,
-            alert.alert,
-            alert.subject,
-            alert.state,
-            alert.value,
-            alert.limit,
-            alert.message,
-        )

@@ -6,6 +6,7 @@ Blocks do not overlap, so that the number of verdicts is known, and with it how 
 """
 
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +40,13 @@ class Seen:
     """(n,)"""
     values: Float32Array
     """(n, F): scaled features of the last bar, NaN where the client had none, then the probability"""
+    decision_ids: tuple[str, ...] = ()
+    """(n,), where they are known"""
+
+    def of(self, decision_ids: Collection[str]) -> "Seen":
+        """Return the rows of some decisions."""
+        rows = [i for i, one in enumerate(self.decision_ids) if one in decision_ids]
+        return Seen(tuple(self.symbols[i] for i in rows), self.values[rows], tuple(self.decision_ids[i] for i in rows))
 
 
 @dataclass(frozen=True, slots=True)

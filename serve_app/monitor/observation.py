@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from serve_app.monitor.drift import Seen
-from serve_app.types import Action, Decision, Reason, VariantName
+from serve_app.types import Decision, Kind
 
 MOST_SEEN = 500
 """Rows of a bundle that are looked at, of those that are told together: the latest."""
@@ -18,16 +18,6 @@ class Answered(NamedTuple):
 
     decision: Decision
     latency_ms: float
-
-
-class Kind(NamedTuple):
-    """What is counted of a decision; the journal counts the same."""
-
-    variant: VariantName
-    model_version: str
-    action: Action
-    reason: Reason | None
-    batch_size: int
 
 
 class Observation(NamedTuple):
@@ -96,4 +86,8 @@ def seen_of(answers: Iterable[Answered]) -> dict[str, Seen]:
 def _seen(decisions: Sequence[Decision]) -> Seen:
     features = np.stack([decision.seen for decision in decisions if decision.seen is not None])
     scores = np.array([decision.probability for decision in decisions], dtype=np.float32)
-    return Seen(tuple(decision.symbol for decision in decisions), np.column_stack([features, scores]))
+    return Seen(
+        symbols=tuple(decision.symbol for decision in decisions),
+        values=np.column_stack([features, scores]),
+        decision_ids=tuple(decision.decision_id for decision in decisions),
+    )

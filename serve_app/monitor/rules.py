@@ -2,26 +2,22 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from statistics import fmean
+from typing import TypeVar
 
 import numpy as np
 
 from serve_app.config import AlertName, AlertsConfig, Rule
 from serve_app.monitor.drift import DriftWatch
-from serve_app.monitor.state import MonitorState
-from serve_app.types import FloatArray, VariantName
+from serve_app.monitor.state import MonitorState, VariantWindow
+from serve_app.types import Matured, VariantName
 
+T = TypeVar("T")
 EVEN = 0.5
 """A prediction above it, or equal to it, is one of label 1; trading uses the threshold of the bundle."""
 RETRAINING = frozenset({AlertName.ROLLING_ACCURACY, AlertName.PREDICTION_SHIFT, AlertName.FEATURE_DRIFT})
 """What a model that is trained again would mend."""
-
-
-@dataclass(frozen=True, slots=True)
-class Matured:
-    """Predictions of one bundle whose outcome is known, oldest outcome first: (n,) each."""
-
-    probabilities: FloatArray
-    labels: FloatArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +42,11 @@ def accuracy(matured: Matured, window: int) -> float | None:
     return float((said == (matured.labels[-window:] == 1)).mean())
 
 
+def latest(values: Sequence[T], n: int) -> list[T]:
+    """Return the latest n; of a deque, which has no slices, too."""
+    return list(islice(values, max(0, len(values) - n), None))
+
+
 def shift(probabilities: Sequence[float], window: int) -> float | None:
     """Return how far the mean of the latest `window` is from that of the `window` before.
 
@@ -53,60 +54,58 @@ def shift(probabilities: Sequence[float], window: int) -> float | None:
     """
     if len(probabilities) < 2 * window:
         return None
-    latest = np.array(probabilities)[-2 * window :]
-    return float(abs(latest[window:].mean() - latest[:window].mean()))
+    both = np.array(latest(probabilities, 2 * window))
+    return float(abs(both[window:].mean() - both[:window].mean()))
 
 
 def p95(latencies_ms: Sequence[float], window: int) -> float | None:
     """Return the 95th percentile of the latest `window`; None when there are fewer."""
-    return float(np.percentile(np.array(latencies_ms)[-window:], 95)) if len(latencies_ms) >= window else None
+    return float(np.percentile(latest(latencies_ms, window), 95)) if len(latencies_ms) >= window else None
 
 
 def share(happened: Sequence[bool], window: int) -> float | None:
     """Return how many of the latest `window` were so; None when there are fewer."""
-    return float(np.array(happened)[-window:].mean()) if len(happened) >= window else None
+    return fmean(latest(happened, window)) if len(happened) >= window else None
 
 
 def readings(state: MonitorState, matured: Mapping[VariantName, Matured], config: AlertsConfig) -> Iterator[Reading]:
     """Measure everything that has a rule."""
-    if rule := config.rule(AlertName.MEMORY):
+    rules = config.rules()
+    if rule := rules.get(AlertName.MEMORY):
         yield _above(AlertName.MEMORY, None, state.memory, rule, "{:.0%} of a node's memory is in use")
-    if rule := config.rule(AlertName.ERROR_RATE):
+    if rule := rules.get(AlertName.ERROR_RATE):
         failed = share(state.failed, rule.window)
         yield _above(AlertName.ERROR_RATE, None, failed, rule, "{:.1%} of requests fail")
-    for name in state.variants:
-        yield from _of_variant(name, state, matured, config)
+    for name, window in state.variants.items():
+        yield from _of_window(name, window, rules)
+        if (rule := rules.get(AlertName.ROLLING_ACCURACY)) and name in matured:
+            yield _accuracy(name, accuracy(matured[name], rule.window), rule)
     if config.feature_drift:
         for digest, watch in state.drift.items():
-            yield _drift(state.version(digest), watch)
+            yield _drift(state.versions[digest], watch)
 
 
-def _of_variant(
-    name: VariantName, state: MonitorState, matured: Mapping[VariantName, Matured], config: AlertsConfig
-) -> Iterator[Reading]:
-    window = state.variants[name]
-    if rule := config.rule(AlertName.PREDICTION_SHIFT):
+def _of_window(name: VariantName, window: VariantWindow, rules: Mapping[AlertName, Rule]) -> Iterator[Reading]:
+    if rule := rules.get(AlertName.PREDICTION_SHIFT):
         moved = shift(window.probabilities, rule.window)
         yield _above(AlertName.PREDICTION_SHIFT, name, moved, rule, "the mean prediction has moved by {:.3f}")
-    if rule := config.rule(AlertName.INFERENCE_LATENCY):
+    if rule := rules.get(AlertName.INFERENCE_LATENCY):
         took = p95(window.latencies_ms, rule.window)
         yield _above(AlertName.INFERENCE_LATENCY, name, took, rule, "p95 of the latency is {:.1f} ms")
-    if rule := config.rule(AlertName.ABSTENTION_RATE):
+    if rule := rules.get(AlertName.ABSTENTION_RATE):
         silent = share(window.abstained, rule.window)
         yield _above(AlertName.ABSTENTION_RATE, name, silent, rule, "{:.1%} of decisions are abstentions")
-    if (rule := config.rule(AlertName.ROLLING_ACCURACY)) and name in matured:
-        right = accuracy(matured[name], rule.window)
-        assert rule.limit is not None  # noqa: S101  `rule` gives none without
-        breached = right is not None and right < rule.limit
-        said = _said("{:.1%} of predictions were right", right, rule)
-        yield Reading(AlertName.ROLLING_ACCURACY, name, right, rule.limit, breached, said)
+
+
+def _accuracy(name: VariantName, right: float | None, rule: Rule) -> Reading:
+    breached = right is not None and right < rule.limit
+    said = _said("{:.1%} of predictions were right", right, rule)
+    return Reading(AlertName.ROLLING_ACCURACY, name, right, rule.limit, breached, said)
 
 
 def _above(alert: AlertName, subject: str | None, value: float | None, rule: Rule, words: str) -> Reading:
-    assert rule.limit is not None  # noqa: S101  `AlertsConfig.rule` gives none without
-    return Reading(
-        alert, subject, value, rule.limit, value is not None and value > rule.limit, _said(words, value, rule)
-    )
+    breached = value is not None and value > rule.limit
+    return Reading(alert, subject, value, rule.limit, breached, _said(words, value, rule))
 
 
 def _said(words: str, value: float | None, rule: Rule) -> str:

@@ -1,7 +1,9 @@
 """Counts and rolling windows, from what routers tell. The counts are those of the journal, decision by decision."""
 
+import time
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from itertools import islice
 from statistics import fmean
 from typing import Any
@@ -10,10 +12,12 @@ import numpy as np
 
 from serve_app.errors import SERVER_CODES
 from serve_app.monitor.drift import DriftWatch
-from serve_app.monitor.observation import Heard, Kind, Observation, Told
+from serve_app.monitor.observation import Heard, Observation, Told
 from serve_app.reference import Reference
-from serve_app.types import VariantName
+from serve_app.types import Kind, VariantName
 
+SILENT_S = 30.0
+"""A router tells every second; after this it is gone, and its memory with it."""
 PERCENTILES = (50, 95, 99)
 REMEMBERED = 200_000
 """Ids of the latest decisions, by which one that is told twice is counted once."""
@@ -24,6 +28,16 @@ def _percentiles(values: Iterable[float]) -> dict[str, float] | None:
     if not len(array):
         return None
     return {f"p{q}": round(float(np.percentile(array, q)), 3) for q in PERCENTILES}
+
+
+@dataclass(frozen=True, slots=True)
+class _Router:
+    """What one router told last. It stays when it is gone: its errors happened."""
+
+    errors: Mapping[str, int]
+    dropped: int
+    memory: float | None
+    heard_at: float
 
 
 class VariantWindow:
@@ -66,34 +80,36 @@ class VariantWindow:
 class MonitorState:
     """What `GET /v1/monitor` answers. Not thread-safe: one actor owns it."""
 
-    def __init__(self, window: int, rng: np.random.Generator) -> None:
+    def __init__(self, window: int, rng: np.random.Generator, clock: Callable[[], float] = time.monotonic) -> None:
         self._window = window
         self._rng = rng
+        self._clock = clock
         self._counts: Counter[Kind] = Counter()
         self._ids: dict[str, Kind | None] = {}
         # None: what the journal has counted.
-        self._routers: dict[str, Told] = {}
+        self._routers: dict[str, _Router] = {}
         self.variants: dict[VariantName, VariantWindow] = {}
         self.failed: deque[bool] = deque(maxlen=window)
         """Of the latest requests, whether the server failed."""
         self.drift: dict[str, DriftWatch] = {}
         """By bundle digest."""
-        self._versions: dict[str, str] = {}
+        self.versions: dict[str, str] = {}
+        """Of the bundles that were learnt, by digest."""
 
     def add(self, told: Told, again: bool = False) -> Heard:
         """Take in what a router tells. `again`: it has told this before, to a monitor that has lost it since."""
         before = self._routers.get(told.router)
-        for observation in told.decisions:
-            self._observe(observation, again)
+        taken = {one.decision_id for one in told.decisions if self._observe(one, again)}
         if before is not None:
             self.failed.extend([True] * (_failed(told.errors) - _failed(before.errors)))
-        self._routers[told.router] = Told(told.router, errors=told.errors, dropped=told.dropped, memory=told.memory)
+        self._routers[told.router] = _Router(told.errors, told.dropped, told.memory, self._clock())
         for digest, seen in told.seen.items():
             if digest in self.drift:
-                self.drift[digest].add(seen)
-        return Heard(before is None, tuple(digest for digest in told.seen if digest not in self._versions))
+                self.drift[digest].add(seen.of(taken))
+        return Heard(before is None, tuple(digest for digest in told.seen if digest not in self.versions))
 
-    def _observe(self, observation: Observation, again: bool) -> None:
+    def _observe(self, observation: Observation, again: bool) -> bool:
+        """Count one, unless it has been counted; return whether the windows have taken it in."""
         is_new = observation.decision_id not in self._ids
         if is_new:
             self._ids[observation.decision_id] = observation.kind
@@ -102,6 +118,7 @@ class MonitorState:
         if is_new or again:
             self.failed.append(False)
             self.variants.setdefault(observation.kind.variant, VariantWindow(self._window)).add(observation)
+        return is_new or again
 
     def _forget(self) -> None:
         if len(self._ids) > 2 * REMEMBERED:
@@ -109,13 +126,9 @@ class MonitorState:
 
     def learn(self, digest: str, version: str, reference: Reference | None) -> None:
         """Take in what a bundle's model saw in training; None when it does not say."""
-        self._versions[digest] = version
+        self.versions[digest] = version
         if reference is not None:
             self.drift.setdefault(digest, DriftWatch(reference, self._rng))
-
-    def version(self, digest: str) -> str:
-        """Return the version of a bundle that was learnt."""
-        return self._versions[digest]
 
     def restore(self, counted: Mapping[Kind, int], latest: Iterable[str]) -> None:
         """Take the journal's counts for those of before; `latest` are the ids of its newest decisions, oldest first.
@@ -130,14 +143,15 @@ class MonitorState:
 
     @property
     def memory(self) -> float | None:
-        """The largest share of memory in use on any node with a router."""
-        return max((told.memory for told in self._routers.values() if told.memory is not None), default=None)
+        """The largest share of memory in use on any node with a router that still tells."""
+        alive = [one for one in self._routers.values() if self._clock() - one.heard_at <= SILENT_S]
+        return max((one.memory for one in alive if one.memory is not None), default=None)
 
     def errors(self) -> Counter[str]:
         """Return the errors of all routers, by code."""
         total: Counter[str] = Counter()
-        for told in self._routers.values():
-            total.update(told.errors)
+        for router in self._routers.values():
+            total.update(router.errors)
         return total
 
     def snapshot(self) -> dict[str, Any]:
@@ -146,12 +160,12 @@ class MonitorState:
         return {
             "variants": {str(name): self._variant(name) for name in names},
             "drift": {
-                digest: {"model_version": self._versions[digest], "features": watch.snapshot()}
+                digest: {"model_version": self.versions[digest], "features": watch.snapshot()}
                 for digest, watch in self.drift.items()
             },
             "errors": dict(self.errors()),
             "memory": self.memory,
-            "dropped_observations": sum(told.dropped for told in self._routers.values()),
+            "dropped_observations": sum(router.dropped for router in self._routers.values()),
             "latency_window": self._window,
         }
 

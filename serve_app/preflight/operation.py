@@ -45,7 +45,7 @@ def monitoring(subject: Subject) -> Found:
 def alerting(subject: Subject) -> Found:
     """Somebody is called when something goes wrong, and features are held against training."""
     alerts = subject.deployment.app.monitor.alerts
-    rules = [f"{name} {rule.limit:g}" for name in AlertName if (rule := alerts.rule(name))]
+    rules = [f"{name} {rule.limit:g}" for name, rule in alerts.rules().items()]
     rules += [AlertName.FEATURE_DRIFT] if alerts.feature_drift and subject.bundle.reference else []
     said = f"GET /v1/alerts: {', '.join(rules) or 'no rule'}"
     lacking = {

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import orjson
 
-from serve_app.config import AlertsConfig
+from serve_app.config import RULES, AlertName
 from serve_app.errors import ConfigError
-from serve_app.monitor import Matured, accuracy, shift
+from serve_app.monitor import accuracy, latest, shift
+from serve_app.types import Matured
 
 SHIFT, ACCURACY = "distribution_shift", "min_accuracy"
-_RULES = AlertsConfig()
 _FEATURES = 5
 """Features of a line: the first ones."""
 
@@ -53,10 +53,9 @@ class ModelMonitor:
         None without an alert, and while there are fewer than twice `window_size`: a first window has nothing to be
         held against.
         """
-        predictions = [one.prediction for one in self._latest(2 * window_size)]
+        predictions = [one.prediction for one in latest(self._history, 2 * window_size)]
         moved = shift(predictions, window_size)
-        limit = self.alert_thresholds.get(SHIFT, _RULES.prediction_shift.limit)
-        if moved is None or limit is None or moved <= limit:
+        if moved is None or moved <= self.alert_thresholds.get(SHIFT, RULES[AlertName.PREDICTION_SHIFT].limit):
             return None
         return {
             "alert": "Distribution Shift Detected",
@@ -73,15 +72,11 @@ class ModelMonitor:
         judged = [one for one in self._history if one.actual_outcome is not None][-window_size:]
         predictions = np.array([one.prediction for one in judged])
         right = accuracy(Matured(predictions, np.array([one.actual_outcome for one in judged], float)), window_size)
-        limit = self.alert_thresholds.get(ACCURACY, _RULES.rolling_accuracy.limit)
-        if right is None or limit is None:
+        if right is None:
             return None
-        if right < limit:
+        if right < self.alert_thresholds.get(ACCURACY, RULES[AlertName.ROLLING_ACCURACY].limit):
             return {"alert": "Low Accuracy Detected", "rolling_accuracy": right, "window_size": window_size}
         return {"rolling_accuracy": right}
-
-    def _latest(self, n: int) -> list[_Logged]:
-        return list(islice(self._history, max(0, len(self._history) - n), None))
 
 
 class InferenceLogger:

@@ -16,7 +16,7 @@ from serve_app.journal import Alarms, connect
 from serve_app.journal.outcomes import Outcomes
 from serve_app.journal.record import pack
 from serve_app.journal.store import Decisions
-from serve_app.monitor import AlertEvent
+from serve_app.monitor import Alert
 from serve_app.types import Decision, Row
 from serve_app.watch import Watch
 from tests.unit.monitor.answers import decision, router, state, told
@@ -32,7 +32,7 @@ class World:
         self.url = url
         self.engine = connect(url)
         self.now = NOW
-        self.events: list[AlertEvent] = []
+        self.events: list[Alert] = []
         self.shown: list[Mapping[str, Any]] = []
         self.away = False
 
@@ -144,7 +144,7 @@ async def _shown(world: World, n: int) -> None:
 
 
 def test_without_a_journal_it_watches_all_the_same() -> None:
-    events: list[AlertEvent] = []
+    events: list[Alert] = []
     watch = Watch(state(), memory_limit(0.2), None, events.append, lambda _: None, lambda: NOW)
     watch.state.add(told([]))
     asyncio.run(watch.look())

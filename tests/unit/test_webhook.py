@@ -10,12 +10,12 @@ import pytest
 
 from serve_app import webhook
 from serve_app.config import AlertName
-from serve_app.monitor import AlertEvent, AlertState
+from serve_app.monitor import Alert, AlertState
 from serve_app.webhook import Webhook, signature
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 KEY = "a key of our own"
-EVENT = AlertEvent("e1", NOW, AlertName.FEATURE_DRIFT, "v1.0", AlertState.FIRING, 1.0, 0.0, "unlike training: RSI_14")
+EVENT = Alert(AlertName.FEATURE_DRIFT, "v1.0", AlertState.FIRING, NOW, 1.0, 0.0, "unlike training: RSI_14")
 
 
 class Receiver:
@@ -40,7 +40,7 @@ class Receiver:
         return httpx2.Response(status)
 
 
-def delivered(receiver: Receiver, events: list[AlertEvent], requests: int, signed_with: str | None = KEY) -> None:
+def delivered(receiver: Receiver, events: list[Alert], requests: int, signed_with: str | None = KEY) -> None:
     """Offer events and wait until the receiver has so many requests."""
 
     async def run() -> None:
@@ -67,8 +67,8 @@ def test_an_event_is_posted_and_signed_as_standard_webhooks_say() -> None:
     delivered(receiver, [EVENT], 1)
     (request,) = receiver.got
     timestamp = request.headers["webhook-timestamp"]
-    assert (request.headers["webhook-id"], timestamp) == ("e1", str(int(NOW.timestamp())))
-    expected = hmac.new(KEY.encode(), f"e1.{timestamp}.".encode() + request.content, hashlib.sha256).digest()
+    assert (request.headers["webhook-id"], timestamp) == (EVENT.id, str(int(NOW.timestamp())))
+    expected = hmac.new(KEY.encode(), f"{EVENT.id}.{timestamp}.".encode() + request.content, hashlib.sha256).digest()
     assert request.headers["webhook-signature"] == "v1," + base64.b64encode(expected).decode()
     document = json.loads(request.content)
     assert (document["type"], document["data"]["alert"], document["wants_retraining"]) == (

@@ -63,7 +63,7 @@ def test_what_came_true_is_that_of_the_bundle_that_answered_last(engine: Engine)
     outcomes.report({"1": 1, "0": 0, "d-2": 1, "2": None}, NOW)
     outcomes.report({"old-0": 1, "old-1": 1, "p": 1}, NOW + timedelta(seconds=1))
     found = matured(engine)
-    assert {name: (p.tolist(), labels.tolist()) for name, (p, labels) in found.items()} == {
+    assert {name: (one.probabilities.tolist(), one.labels.tolist()) for name, one in found.items()} == {
         CANDIDATE: ([0.25, 0.25], [0.0, 1.0]),
         PRODUCTION: ([0.75], [1.0]),
     }
@@ -71,8 +71,8 @@ def test_what_came_true_is_that_of_the_bundle_that_answered_last(engine: Engine)
 
 
 def test_alerts_are_kept_once_and_come_back_in_their_order(engine: Engine) -> None:
-    event = {"id": "a", "at": NOW, "alert": "memory", "subject": None, "state": "firing", "value": 0.9, "limit": 0.8}
-    told = [{**event, "message": "full"}, {**event, "id": "b", "at": NOW + timedelta(seconds=1), "message": "well"}]
+    event = {"id": "a", "since": NOW, "alert": "memory", "subject": None, "state": "firing", "value": 0.9, "limit": 0.8}
+    told = [{**event, "message": "full"}, {**event, "id": "b", "since": NOW + timedelta(seconds=1), "message": "well"}]
     alarms = Alarms(engine)
     alarms.keep(told)
     alarms.keep(told[1:])

@@ -36,8 +36,8 @@ def decision(**changes: object) -> Decision:
     return Decision(**given)  # type: ignore[arg-type]
 
 
-def router(name: str = "a", room: int = 10_000) -> Gathering:
-    return Gathering(name, room, lambda: 0.25)
+def router(name: str = "a", room: int = 10_000, memory: float = 0.25) -> Gathering:
+    return Gathering(name, room, lambda: memory)
 
 
 def told(answers: Iterable[Decision | ServeAppError], latency_ms: float = 1.0, by: Gathering | None = None) -> Told:

@@ -1,6 +1,6 @@
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from itertools import count
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,8 +16,7 @@ def reading(value: float | None, subject: str | None = None, alert: AlertName = 
 
 
 def book(pending_s: float = 0, resolve_after_s: float = 0) -> AlertBook:
-    ids = count()
-    return AlertBook(pending_s, resolve_after_s, lambda: f"e{next(ids)}")
+    return AlertBook(pending_s, resolve_after_s)
 
 
 def at(seconds: float) -> datetime:
@@ -69,6 +68,13 @@ def test_what_fires_already_does_not_fire_again_after_a_restart() -> None:
     assert [(alert.state, alert.since) for alert in after.alerts()] == [(AlertState.FIRING, at(2))]
     assert after.update([reading(0.2)], at(3)) == []
     assert [event.state for event in after.update([reading(0.0)], at(4))] == [AlertState.RESOLVED]
+
+
+def test_an_alert_has_one_id_whoever_tells_of_it() -> None:
+    one = book()
+    fired, resolved = (event for s, value in enumerate((0.2, 0.0)) for event in one.update([reading(value)], at(s)))
+    assert fired.id == replace(fired, value=0.9, message="more of it").id != resolved.id
+    assert fired.document()["id"] == fired.id
 
 
 def test_what_the_model_could_mend_asks_for_training() -> None:

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
-from serve_app.config import AlertName, AlertsConfig, Rule
+from serve_app.config import RULES, AlertName, AlertsConfig, Rule
 from serve_app.errors import ServeAppError
-from serve_app.monitor import Matured, MonitorState, Reading, readings
-from serve_app.types import Reason, VariantName
+from serve_app.monitor import MonitorState, Reading, readings
+from serve_app.types import Matured, Reason, VariantName
 from tests.unit.monitor.answers import decision, router, state, told
 
 PRODUCTION = VariantName.PRODUCTION
@@ -78,9 +79,8 @@ def test_a_latency_of_100_ms_is_well(latency: float, breached: bool) -> None:
 
 @pytest.mark.parametrize(("share", "breached"), [(0.8, False), (0.8001, True)])
 def test_memory_of_80_percent_is_well(share: float, breached: bool) -> None:
-    monitor, by = state(), router()
-    by._memory = lambda: share
-    monitor.add(told([], by=by))
+    monitor = state()
+    monitor.add(told([], by=router(memory=share)))
     assert read(AlertName.MEMORY, monitor).breached is breached
 
 
@@ -102,10 +102,16 @@ def test_abstentions_of_5_percent_are_well(silent: int, breached: bool) -> None:
     assert read(AlertName.ABSTENTION_RATE, monitor).breached is breached
 
 
-def test_a_rule_without_a_limit_is_no_rule() -> None:
+def test_a_rule_that_is_null_is_no_rule() -> None:
     monitor = state()
     monitor.add(told([decision()]))
-    off = AlertsConfig.model_validate(
-        {name: {"limit": None} for name in AlertName if name is not AlertName.FEATURE_DRIFT}
-    )
+    off = AlertsConfig.model_validate(dict.fromkeys(RULES))
     assert list(readings(monitor, outcomes(0, 100), off)) == []
+
+
+def test_what_a_configuration_does_not_say_of_a_rule_stays_as_it_is() -> None:
+    given = AlertsConfig.model_validate({"inference_latency": {"limit": 50}, "error_rate": {"window": 7}})
+    assert given.inference_latency == Rule(limit=50, window=100)
+    assert given.error_rate == Rule(limit=0.05, window=7)
+    with pytest.raises(ValidationError, match="windwo"):
+        AlertsConfig.model_validate({"memory": {"windwo": 7}})

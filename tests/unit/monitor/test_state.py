@@ -3,9 +3,11 @@ import orjson
 import pytest
 
 from serve_app.errors import MalformedRequest, ServeAppError, TooFewBars
-from serve_app.monitor import Kind
+from serve_app.model import load_bundle
+from serve_app.monitor import MonitorState
+from serve_app.monitor.state import SILENT_S
 from serve_app.schemas import encode
-from serve_app.types import Action, Reason, VariantName
+from serve_app.types import Action, Kind, Reason, VariantName
 from tests.unit.monitor.answers import decision, router, state, told
 
 PRODUCTION, CANDIDATE = VariantName.PRODUCTION, VariantName.CANDIDATE
@@ -151,13 +153,36 @@ def test_another_model_begins_with_empty_windows() -> None:
     assert list(monitor.variants[PRODUCTION].probabilities) == [0.1]
 
 
-def test_the_memory_that_counts_is_that_of_the_fullest_node() -> None:
-    monitor = state()
+def test_the_memory_that_counts_is_that_of_the_fullest_node_that_still_tells() -> None:
+    now = [0.0]
+    monitor = MonitorState(100, np.random.default_rng(0), lambda: now[0])
     for name, share in (("a", 0.3), ("b", 0.7), ("a", 0.4)):
-        gathering = router(name)
-        gathering._memory = lambda share=share: share  # type: ignore[misc]
-        monitor.add(told([], by=gathering))
+        monitor.add(told([MalformedRequest("not JSON")], by=router(name, memory=share)))
     assert monitor.snapshot()["memory"] == 0.7
+    now[0] = SILENT_S / 2
+    monitor.add(told([], by=router("a", memory=0.4)))
+    now[0] = SILENT_S + 1
+    assert monitor.snapshot()["memory"] == 0.4
+    assert monitor.snapshot()["errors"] == {"malformed": 1}  # of the one that is gone
+    now[0] = 3 * SILENT_S
+    assert monitor.snapshot()["memory"] is None
+
+
+def test_what_a_model_saw_is_looked_at_once_however_often_it_is_told() -> None:
+    reference = load_bundle("models/v1.0").reference
+    assert reference is not None
+    monitor, by = state(), router()
+    monitor.learn("sha256:0", "v1.0", reference)
+    rows = np.random.default_rng(0).normal(size=(150, 23)).astype(np.float32)
+    by.record([decision(seen=row) for row in rows[:60]], 1.0)
+    monitor.add(by.take())
+    by.failed()
+    by.record([decision(seen=row) for row in rows[60:99]], 1.0)
+    monitor.add(by.take())
+    by.arrived()
+    assert monitor.drift["sha256:0"].latest is None
+    monitor.add(told([decision(seen=rows[99])], by=by))
+    assert monitor.drift["sha256:0"].latest is not None
 
 
 def test_a_snapshot_does_not_change_afterwards() -> None:
