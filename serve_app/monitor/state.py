@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 
 from serve_app.errors import SERVER_CODES
-from serve_app.monitor.drift import DriftWatch
+from serve_app.monitor.drift import DriftWatch, Seen
 from serve_app.monitor.observation import Heard, Observation, Told
 from serve_app.reference import Reference
 from serve_app.types import Kind, VariantName
 
 SILENT_S = 30.0
 """A router tells every second; after this it is gone, and its memory with it."""
+_WAITING = 20
+"""Tellings that wait for a bundle's reference."""
 PERCENTILES = (50, 95, 99)
 REMEMBERED = 200_000
 """Ids of the latest decisions, by which one that is told twice is counted once."""
@@ -95,6 +97,7 @@ class MonitorState:
         """By bundle digest."""
         self.versions: dict[str, str] = {}
         """Of the bundles that were learnt, by digest."""
+        self._unlearnt: dict[str, deque[Seen]] = {}
 
     def add(self, told: Told, again: bool = False) -> Heard:
         """Take in what a router tells. `again`: it has told this before, to a monitor that has lost it since."""
@@ -104,8 +107,7 @@ class MonitorState:
             self.failed.extend([True] * (_failed(told.errors) - _failed(before.errors)))
         self._routers[told.router] = _Router(told.errors, told.dropped, told.memory, self._clock())
         for digest, seen in told.seen.items():
-            if digest in self.drift:
-                self.drift[digest].add(seen.of(taken))
+            self._look_at(digest, seen.of(taken))
         return Heard(before is None, tuple(digest for digest in told.seen if digest not in self.versions))
 
     def _observe(self, observation: Observation, again: bool) -> bool:
@@ -120,6 +122,12 @@ class MonitorState:
             self.variants.setdefault(observation.kind.variant, VariantWindow(self._window)).add(observation)
         return is_new or again
 
+    def _look_at(self, digest: str, seen: Seen) -> None:
+        if digest in self.drift:
+            self.drift[digest].add(seen)
+        elif digest not in self.versions:  # its reference is asked for with the answer to this
+            self._unlearnt.setdefault(digest, deque(maxlen=_WAITING)).append(seen)
+
     def _forget(self) -> None:
         if len(self._ids) > 2 * REMEMBERED:
             self._ids = dict(islice(self._ids.items(), REMEMBERED, None))
@@ -127,8 +135,11 @@ class MonitorState:
     def learn(self, digest: str, version: str, reference: Reference | None) -> None:
         """Take in what a bundle's model saw in training; None when it does not say."""
         self.versions[digest] = version
+        waiting = self._unlearnt.pop(digest, ())
         if reference is not None:
-            self.drift.setdefault(digest, DriftWatch(reference, self._rng))
+            watch = self.drift.setdefault(digest, DriftWatch(reference, self._rng))
+            for seen in waiting:
+                watch.add(seen)
 
     def restore(self, counted: Mapping[Kind, int], latest: Iterable[str]) -> None:
         """Take the journal's counts for those of before; `latest` are the ids of its newest decisions, oldest first.

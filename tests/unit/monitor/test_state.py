@@ -146,6 +146,17 @@ def test_a_monitor_that_begins_again_hears_from_the_routers_what_the_journal_doe
     assert production["latency_ms"] == {"p50": 7.0, "p95": 7.0, "p99": 7.0}
 
 
+def test_what_is_told_before_its_reference_is_known_is_looked_at_then() -> None:
+    reference = load_bundle("models/v1.0").reference
+    assert reference is not None
+    monitor, by = state(), router()
+    rows = np.random.default_rng(0).normal(size=(100, 23)).astype(np.float32)
+    assert monitor.add(told([decision(seen=row) for row in rows[:70]], by=by)).lacking == ("sha256:0",)
+    monitor.learn("sha256:0", "v1.0", reference)
+    assert monitor.add(told([decision(seen=row) for row in rows[70:]], by=by)).lacking == ()
+    assert monitor.drift["sha256:0"].latest is not None
+
+
 def test_another_model_begins_with_empty_windows() -> None:
     monitor = state()
     monitor.add(told([decision() for _ in range(5)]))
