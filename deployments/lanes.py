@@ -64,6 +64,10 @@ class Lanes:
         """Return the version of each bundle on the shelf, by digest."""
         return self._shelf.names()
 
+    def places(self) -> dict[VariantName, VariantName]:
+        """Return in which of the two places for models each variant's is, see `serve_app.router.slots`."""
+        return {name: self._slots.get(made.digest, name) for name, made in self._current.items()}
+
     def symbols(self) -> set[str]:
         """Return what the bundles know that serve now."""
         return {symbol for made in self._current.values() for symbol in made.lane.pipeline.bundle.symbol_to_id}

@@ -7,7 +7,7 @@ counts and alerts from the journal again, and the rest from the routers.
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -23,12 +23,12 @@ from serve_app.journal import connect
 from serve_app.model import Bundle
 from serve_app.monitor import Gathering, Heard, MonitorState, Told, memory_in_use
 from serve_app.reference import Reference
-from serve_app.types import Decision
+from serve_app.types import Bars, Decision, SignalRequest
 from serve_app.watch import Watch
 from serve_app.webhook import Webhook
 
 # The version keeps routers of another release away from an actor whose messages they do not speak.
-ACTOR_NAME = "signalgraph-monitor-v3"
+ACTOR_NAME = "signalgraph-monitor-v4"
 NAMESPACE = "signalgraph"
 TIMEOUT_S = 10.0
 """Long enough for the actor to start; whoever asks for a snapshot waits no longer."""
@@ -84,6 +84,15 @@ class MonitorActor:
         self._begin()
         return self._watch.snapshot()
 
+    async def view(self) -> dict[str, Any]:
+        """Return that with the latest decisions, for the dashboard."""
+        self._begin()
+        return self._watch.view()
+
+    async def chart(self, symbol: str) -> dict[str, Any]:
+        """Return the latest bars of a symbol, and what was decided at them."""
+        return self._watch.state.tape.chart(symbol)
+
 
 def monitor_actor(application: str, args: MonitorArgs) -> Any:
     """Return the handle of an application's monitor, creating it when there is none; it outlives its creator.
@@ -114,9 +123,14 @@ class Reporter:
         self._pushing = asyncio.Lock()
         self._told_at = 0.0
 
-    def record(self, answers: Sequence[Decision | ServeAppError], latency_ms: float) -> None:
-        """Remember the answers of one call for the next push. Never waits, never raises."""
+    def record(
+        self, answers: Sequence[Decision | ServeAppError], latency_ms: float, asked: Iterable[SignalRequest]
+    ) -> None:
+        """Remember the answers of one call, and what was asked, for the next push. Never waits, never raises."""
         self._gathering.record(answers, latency_ms)
+        for request in asked:
+            if isinstance(request.history, Bars):
+                self._gathering.see(request.symbol, request.history)
 
     async def push_forever(self) -> None:
         """Push what has gathered, one push at a time, until cancelled."""
@@ -168,11 +182,22 @@ class Reporter:
 
     async def snapshot(self) -> dict[str, Any]:
         """Return the monitor's snapshot, with all that this router has answered in it. Raises MonitorUnavailable."""
+        return await self._asked("snapshot")
+
+    async def view(self) -> dict[str, Any]:
+        """Return that with the latest decisions. Raises MonitorUnavailable."""
+        return await self._asked("view")
+
+    async def chart(self, symbol: str) -> dict[str, Any]:
+        """Return the latest bars of a symbol, and what was decided at them. Raises MonitorUnavailable."""
+        return await self._asked("chart", symbol)
+
+    async def _asked(self, what: str, *about: str) -> dict[str, Any]:
         try:
             await self.push()
             async with asyncio.timeout(TIMEOUT_S):
-                snapshot: dict[str, Any] = await (await self._monitor()).snapshot.remote()
-                return snapshot
+                answer: dict[str, Any] = await getattr(await self._monitor(), what).remote(*about)
+                return answer
         except (RayError, ValueError, TimeoutError) as error:
             self._actor = None
             raise MonitorUnavailable(f"the monitor does not answer ({type(error).__name__}); try again") from error

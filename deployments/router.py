@@ -18,9 +18,11 @@ from deployments.lanes import Lanes
 from deployments.metrics import ShadowMetrics
 from deployments.monitor import MonitorArgs, Reporter
 from deployments.releases import Follower, ledger_of, service_of
+from deployments.replicas import replicas
 from deployments.stages import StageHandles
 from serve_app.api import Front, Past, create_api
 from serve_app.config import AppConfig, RouterTuning, parse_section
+from serve_app.dashboard import Sources
 from serve_app.documentation import examples_of
 from serve_app.evidence import Experiments
 from serve_app.journal import Journal
@@ -68,6 +70,7 @@ class RouterDeployment:
         self._keys = keys
         handles = StageHandles(preprocess, strategy) if preprocess and strategy else None
         context = serve.get_replica_context()
+        self._application = context.app_name
         self._lanes = Lanes(config, shelf, handles, context.replica_tag)
         self._journal = Journal(config.journal) if config.journal else None
         self._shadow = Shadow(self._journal.keep_shadows, ShadowMetrics().dropped) if self._journal else None
@@ -89,6 +92,18 @@ class RouterDeployment:
 
     def _experiments(self) -> Experiments | None:
         return self._follower.experiments(self._journal) if self._journal and self._follower else None
+
+    def _sources(self) -> Sources:
+        async def stages() -> dict[str, Any]:
+            return await asyncio.to_thread(replicas, self._application, self._lanes.places())
+
+        return Sources(
+            topology=self._config.topology,
+            monitor=self._reporter.view,
+            chart=self._reporter.chart,
+            stages=stages,
+            readiness=self._service.readiness,
+        )
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Take what may change while the router serves. Raises ConfigError: the replica keeps what it had."""
@@ -114,6 +129,7 @@ class RouterDeployment:
                 experiments=self._experiments(),
                 control=self._follower.control() if self._follower else None,
                 control_key_hash=self._keys.control,
+                dashboard=self._sources(),
                 lifespan=self._lifespan,
             )
         )

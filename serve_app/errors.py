@@ -21,6 +21,7 @@
     - InvalidPosition              invalid_position
     - FeaturesNeeded               features_needed
   + Overloaded                     503 overloaded (Retry-After)
+  + TooManyViewers                 429 too_many_viewers: of the dashboard
   + StageFailed                    503 model_unavailable: a stage could not answer a batch; becomes an abstention
     - StageUnavailable             nobody is there to answer, whatever the batch
     - OutOfMemory                  the device has no memory for a batch of that size
@@ -188,6 +189,13 @@ class Overloaded(ServeAppError):
 
     status_code = 503
     code = "overloaded"
+
+
+class TooManyViewers(ServeAppError):
+    """Enough look at this router already; none of them may take room from those who trade."""
+
+    status_code = 429
+    code = "too_many_viewers"
 
 
 class StageFailed(ServeAppError):

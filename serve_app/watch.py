@@ -127,6 +127,10 @@ class Watch:
             **self.alerts(),
         }
 
+    def view(self) -> dict[str, Any]:
+        """Return the snapshot, and the latest decisions."""
+        return {**self.snapshot(), "latest": self.state.tape.latest()}
+
     def alerts(self) -> dict[str, Any]:
         """Return what `GET /v1/alerts` answers."""
         return {

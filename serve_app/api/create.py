@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
+from serve_app.api.dashboard import Page, dashboard_router
 from serve_app.api.decisions import decision_router
 from serve_app.api.experiments import experiment_router
 from serve_app.api.front import Front
@@ -17,6 +18,7 @@ from serve_app.api.outcomes import OUTCOME_BODIES, outcome_router
 from serve_app.api.releases import RELEASE_BODIES, ReleaseRoutes, release_router
 from serve_app.api.responses import on_bug, on_http_error
 from serve_app.api.routes import Routes
+from serve_app.dashboard import Feed, View
 from serve_app.documentation import describe, request_body
 from serve_app.errors import ServeAppError
 from serve_app.schemas import (
@@ -71,6 +73,10 @@ def create_api(front: Front, clock: Callable[[], float] = time.perf_counter) -> 
         api.include_router(experiment_router(front.experiments), dependencies=known, responses=errors | _MISSING)
     if front.control is not None:
         api.include_router(release_router(ReleaseRoutes(front.control, front.control_key_hash), known, errors))
+    if front.dashboard is not None:
+        feed = Feed(View(front.dashboard, front.control, front.experiments).now)
+        api.include_router(dashboard_router(feed, front.dashboard), dependencies=known, responses=errors)
+        api.mount("/dashboard", Page(), "dashboard")
     api.get("/v2/health/live", tags=["health"])(routes.live)
     api.get(
         "/v2/health/ready",

@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request
 from serve_app.api.decisions import Past
 from serve_app.config import RouterConfig
 from serve_app.control import Control
+from serve_app.dashboard import Sources
 from serve_app.documentation import Examples
 from serve_app.errors import ServeAppError
 from serve_app.evidence import Experiments
@@ -38,8 +39,8 @@ class Front:
     feature_list: Collection[str]
     """Columns that make `/predict` read its rows as features."""
     examples: Examples
-    record: Callable[[Sequence[Decision | ServeAppError], float], None]
-    """Takes the answers of one call, and its latency in ms, for the monitor; never waits."""
+    record: Callable[[Sequence[Decision | ServeAppError], float, Sequence[SignalRequest]], None]
+    """Takes the answers of one call, its latency in ms, and what was asked, for the monitor; never waits."""
     monitor: Callable[[], Awaitable[dict[str, Any]]]
     api_key_hashes: Collection[str] = ()
     """SHA-256 of each key that may ask; empty when no key is needed."""
@@ -52,6 +53,8 @@ class Front:
     control: Control | None = None
     """Of the releases; None when no ledger keeps them."""
     control_key_hash: str | None = None
+    dashboard: Sources | None = None
+    """What people look at; None: nobody can."""
     lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None
 
 

@@ -165,7 +165,7 @@ class Routes:
         """Answer a request of which nothing could be read, so that no position is known either."""
         assert isinstance(error, ServeAppError)  # noqa: S101  registered for nothing else
         error.detail.setdefault("fallback_action", Action.HOLD)
-        self._front.record([error], 0.0)
+        self._front.record([error], 0.0, ())
         return respond_error(error_id(request), error)
 
     async def _decide(
@@ -179,7 +179,10 @@ class Routes:
         else:
             raise MalformedRequest("without a journal no Idempotency-Key is known again: set `journal`, or send none")
         latency_ms = 1e3 * (self._clock() - started)
-        self._front.record([a.error if isinstance(a, Refused) else a for a in answers], latency_ms)
+        given = [a.error if isinstance(a, Refused) else a for a in answers]
+        pairs = zip(requests, answers, strict=True)
+        asked = [one for one, a in pairs if isinstance(one, SignalRequest) and isinstance(a, Decision)]
+        self._front.record(given, latency_ms, asked)
         return answers
 
 

@@ -1,11 +1,12 @@
 """What one router gathers for the monitor between two tellings. Gathering never waits and never raises."""
 
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from serve_app.errors import ServeAppError
+from serve_app.monitor.candles import BarFeed, Candles
 from serve_app.monitor.observation import Answered, Told, observations, seen_of
-from serve_app.types import Decision
+from serve_app.types import Bars, Decision
 
 PAST = 1_000
 """Decisions that are told again to a monitor that has lost its windows."""
@@ -22,6 +23,8 @@ class Gathering:
         self._waiting: deque[Answered] = deque(maxlen=room)
         self._on_the_way: list[Answered] = []
         self._past: deque[Answered] = deque(maxlen=PAST)
+        self._bars = BarFeed()
+        self._bars_on_the_way: Mapping[str, Candles] = {}
         self._errors: Counter[str] = Counter()
         self._dropped = 0
 
@@ -34,6 +37,10 @@ class Gathering:
             self._dropped += len(self._waiting) == self._room
             self._waiting.append(Answered(answer, latency_ms))
 
+    def see(self, symbol: str, bars: Bars) -> None:
+        """Remember the bars that a client sent."""
+        self._bars.add(symbol, bars)
+
     @property
     def waits(self) -> bool:
         """Whether there is a decision to tell."""
@@ -43,12 +50,14 @@ class Gathering:
         """Return what there is to tell. Call `arrived` or `failed` before the next."""
         self._on_the_way = list(self._waiting)
         self._waiting.clear()
-        return self._told(self._on_the_way)
+        self._bars_on_the_way = self._bars.take()
+        return self._told(self._on_the_way, self._bars_on_the_way)
 
     def arrived(self) -> None:
         """Note that what was taken has been heard."""
         self._past.extend(self._on_the_way)
         self._on_the_way = []
+        self._bars.arrived(self._bars_on_the_way)
 
     def failed(self) -> None:
         """Note that it may not have been, so that it is told again; an id keeps it from being counted twice."""
@@ -58,10 +67,17 @@ class Gathering:
         self._on_the_way = []
 
     def past(self) -> Told:
-        """Return what was told last, for a monitor that does not know it any more."""
-        return self._told(list(self._past))
+        """Return what was told last, for a monitor that does not know it any more; bars are told again too."""
+        self._bars.forget()
+        return self._told(list(self._past), {})
 
-    def _told(self, answers: Sequence[Answered]) -> Told:
+    def _told(self, answers: Sequence[Answered], bars: Mapping[str, Candles]) -> Told:
         return Told(
-            self._router, observations(answers), seen_of(answers), dict(self._errors), self._dropped, self._memory()
+            self._router,
+            observations(answers),
+            seen_of(answers),
+            bars,
+            dict(self._errors),
+            self._dropped,
+            self._memory(),
         )

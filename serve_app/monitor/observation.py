@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import NamedTuple
 
 import numpy as np
 
+from serve_app.monitor.candles import Candles
 from serve_app.monitor.drift import Seen
 from serve_app.types import Decision, Kind
 
@@ -24,6 +26,8 @@ class Observation(NamedTuple):
     """One decision. Its id is what keeps it from being counted twice."""
 
     decision_id: str
+    symbol: str
+    timestamp: datetime | None
     kind: Kind
     probability: float | None
     latency_ms: float
@@ -38,6 +42,8 @@ class Told:
     decisions: Sequence[Observation] = ()
     seen: Mapping[str, Seen] = field(default_factory=dict)
     """By the digest of the bundle that saw it."""
+    bars: Mapping[str, Candles] = field(default_factory=dict)
+    """By symbol: those that this router has not told before."""
     errors: Mapping[str, int] = field(default_factory=dict)
     """By code, since the router began: whoever is told twice counts them once. An error belongs to no variant."""
     dropped: int = 0
@@ -65,6 +71,8 @@ def observations(answers: Iterable[Answered]) -> list[Observation]:
     return [
         Observation(
             answer.decision.decision_id,
+            answer.decision.symbol,
+            answer.decision.timestamp,
             _kind(answer.decision),
             answer.decision.probability,
             answer.latency_ms,

@@ -116,7 +116,10 @@ def _said(words: str, value: float | None, rule: Rule) -> str:
 
 def _drift(version: str, watch: DriftWatch) -> Reading:
     drifted = watch.drifted()
-    named = ", ".join(f"{name} ({' and '.join(ways)})" for name, ways in drifted.items())
+    by_way: dict[str, list[str]] = {}
+    for name, ways in drifted.items():
+        by_way.setdefault(" and ".join(ways), []).append(name)
+    named = "; ".join(f"{way} of {', '.join(names)}" for way, names in by_way.items())
     message = f"unlike training: {named}" if drifted else "every feature is as in training"
     known = None if watch.latest is None else float(len(drifted))
     return Reading(AlertName.FEATURE_DRIFT, version, known, 0.0, bool(drifted), message)

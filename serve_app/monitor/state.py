@@ -13,6 +13,7 @@ import numpy as np
 from serve_app.errors import SERVER_CODES
 from serve_app.monitor.drift import DriftWatch, Seen
 from serve_app.monitor.observation import Heard, Observation, Told
+from serve_app.monitor.tape import Tape
 from serve_app.reference import Reference
 from serve_app.types import Kind, VariantName
 
@@ -97,6 +98,7 @@ class MonitorState:
         """By bundle digest."""
         self.versions: dict[str, str] = {}
         """Of the bundles that were learnt, by digest."""
+        self.tape = Tape()
         self._unlearnt: dict[str, deque[Seen]] = {}
 
     def add(self, told: Told, again: bool = False) -> Heard:
@@ -106,6 +108,8 @@ class MonitorState:
         if before is not None:
             self.failed.extend([True] * (_failed(told.errors) - _failed(before.errors)))
         self._routers[told.router] = _Router(told.errors, told.dropped, told.memory, self._clock())
+        for symbol, new in told.bars.items():
+            self.tape.traded(symbol, new)
         for digest, seen in told.seen.items():
             self._look_at(digest, seen.of(taken))
         return Heard(before is None, tuple(digest for digest in told.seen if digest not in self.versions))
@@ -119,6 +123,7 @@ class MonitorState:
             self._forget()
         if is_new or again:
             self.failed.append(False)
+            self.tape.decided(observation)
             self.variants.setdefault(observation.kind.variant, VariantWindow(self._window)).add(observation)
         return is_new or again
 

@@ -10,7 +10,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from serve_app.api import Front, create_api, hash_key
-from serve_app.config import RouterConfig
+from serve_app.config import RouterConfig, Topology
+from serve_app.dashboard import Sources
 from serve_app.documentation import bars_as_columns, bars_as_rows, examples_of
 from serve_app.errors import Overloaded, ServeAppError, StageFailed
 from serve_app.parity import golden_requests
@@ -40,9 +41,13 @@ class Recorder:
 
     def __init__(self) -> None:
         self.heard: list[tuple[Decision | ServeAppError, float]] = []
+        self.asked: list[SignalRequest] = []
 
-    def record(self, answers: Sequence[Decision | ServeAppError], latency_ms: float) -> None:
+    def record(
+        self, answers: Sequence[Decision | ServeAppError], latency_ms: float, asked: Sequence[SignalRequest]
+    ) -> None:
         self.heard.extend((answer, latency_ms) for answer in answers)
+        self.asked.extend(asked)
 
 
 @pytest.fixture(scope="module")
@@ -421,6 +426,58 @@ def test_a_monitor_that_does_not_answer_is_a_503_that_says_when_to_come_back(fro
     response = client_of(replace(front, monitor=monitor)).get("/v1/monitor")
     error_of(response, 503, "model_unavailable")
     assert "Retry-After" in response.headers
+
+
+@pytest.fixture(scope="module")
+def watched(front: Front) -> Front:
+    """One that people can look at."""
+
+    async def monitor() -> dict[str, Any]:
+        return {"variants": {}}
+
+    async def chart(symbol: str) -> dict[str, Any]:
+        return {"symbol": symbol, "bars": [], "decisions": []}
+
+    async def stages() -> dict[str, Any]:
+        return {"router": {"running": 1, "replicas": 1, "status": "HEALTHY"}}
+
+    return replace(front, dashboard=Sources(Topology.FUSED, monitor, chart, stages, front.service.readiness))
+
+
+def test_the_page_holds_all_that_it_needs(watched: Front) -> None:
+    page = client_of(watched).get("/dashboard")
+    assert page.status_code == 200
+    assert "default-src 'self'" in page.headers["Content-Security-Policy"]
+    named = re.findall(r"""(?:src|href|from)[= ]["'](\.?[\w./-]+\.(?:js|mjs|css))["']""", page.text)
+    assert named == ["dashboard.css", "main.js"]
+    for name in named:
+        assert client_of(watched).get(f"/dashboard/{name}").status_code == 200
+    assert client_of(watched).get("/dashboard/nothing.js").status_code == 404
+
+
+def test_the_page_needs_no_key_and_what_it_shows_does(watched: Front) -> None:
+    locked = client_of(replace(watched, api_key_hashes=(hash_key("first"),)))
+    assert locked.get("/dashboard/").status_code == 200
+    for path in ("/v1/events", "/v1/charts/IBM"):
+        error_of(locked.get(path), 401, "unauthorized")
+    known = {"Authorization": "Bearer first"}
+    assert locked.get("/v1/charts/IBM", headers=known).json()["symbol"] == "IBM"
+
+
+def test_events_are_sent_as_they_come(watched: Front) -> None:
+    with client_of(watched).stream("GET", "/v1/events") as response:
+        assert response.headers["Content-Type"].startswith("text/event-stream")
+        lines = [line for line in response.iter_lines() if line]
+    states = [orjson.loads(line.removeprefix("data: ")) for line in lines]
+    assert len(states) > 1
+    assert states[-1]["stages"]["router"]["running"] == 1
+
+
+def test_what_was_asked_is_told_with_what_was_answered(front: Front, body: dict[str, Any]) -> None:
+    heard = Recorder()
+    client = client_of(replace(front, record=heard.record))
+    client.post("/v1/signals:batch", json={"requests": [body, {**body, "symbol": "NOBODY"}, {"symbol": 1}]})
+    assert [one.symbol for one in heard.asked] == [body["symbol"]]
 
 
 def test_a_defect_of_ours_is_a_500_in_our_shape_that_gives_nothing_away(front: Front, body: dict[str, Any]) -> None:

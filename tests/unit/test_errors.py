@@ -64,7 +64,7 @@ def test_an_error_survives_pickling_with_message_and_detail(kind: type[ServeAppE
 def test_every_error_says_what_it_is(kind: type[ServeAppError]) -> None:
     assert kind.__doc__
     assert re.fullmatch(r"[a-z_]+", kind.code)
-    assert kind.status_code in {400, 401, 403, 404, 408, 409, 413, 422, 500, 503}
+    assert kind.status_code in {400, 401, 403, 404, 408, 409, 413, 422, 429, 500, 503}
 
 
 def test_two_errors_share_no_detail() -> None:

@@ -1,0 +1,56 @@
+"""Server-sent events: one message a second, the same bytes for all who look."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+from serve_app.errors import TooManyViewers
+from serve_app.schemas import encode
+
+EVERY_S = 1.0
+STREAM_S = 5.0
+"""A stream ends by itself, and its reader comes again: a replica that shall stop waits for no viewer."""
+VIEWERS = 32
+"""Of one router: each holds one of the requests that it answers at once."""
+
+
+class Feed:
+    """Gathers what there is to see while somebody looks, however many look."""
+
+    def __init__(
+        self,
+        view: Callable[[], Awaitable[dict[str, Any]]],
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._view = view
+        self._clock = clock
+        self._sleep = sleep
+        self._viewers = 0
+        self._gathering = asyncio.Lock()
+        self._gathered_at = -EVERY_S
+        self._message = b""
+
+    def enter(self) -> None:
+        """Take a place, which `stream` gives back. Raises TooManyViewers."""
+        if self._viewers >= VIEWERS:
+            raise TooManyViewers(f"{VIEWERS} look at this router already; close a dashboard, or try again")
+        self._viewers += 1
+
+    async def stream(self) -> AsyncIterator[bytes]:
+        """Give messages (WHATWG HTML, section 9.2) for STREAM_S."""
+        ends = self._clock() + STREAM_S
+        try:
+            while self._clock() < ends:
+                yield await self._newest()
+                await self._sleep(EVERY_S)
+        finally:
+            self._viewers -= 1
+
+    async def _newest(self) -> bytes:
+        async with self._gathering:
+            if self._clock() - self._gathered_at >= EVERY_S / 2:
+                self._message = b"data: " + encode(await self._view()) + b"\n\n"
+                self._gathered_at = self._clock()
+            return self._message
