@@ -138,6 +138,7 @@ def _show(run: Run) -> bool:
     errors = sum(answer.decision["status"] != "ok" for answer in answers)
     click.echo(f"{len(answers)} decisions over HTTP, {errors} abstentions\n")
     click.echo(f"ask yourself:  curl {run.url}/v1/signals -d @{FOLDER}/MSFT.json")
+    click.echo(f"look at it:    {run.url}/dashboard")
     click.echo(f"documentation: {run.url}/docs        counts: {run.url}/v1/monitor        alerts: {run.url}/v1/alerts")
     return refused and not errors
 

@@ -93,17 +93,25 @@ def build_app(config: AppConfig) -> Application:
         control_key_hash(os.environ),
         os.environ.get(WEBHOOK_SECRET),
     )
-    if config.journal:
-        # Replicas run in other folders.
-        found = {"url": from_here(config.journal.url), "spool": str(Path(config.journal.spool).absolute())}
-        journal = config.journal.model_copy(update=found)
-        config = config.model_copy(update={"journal": journal})
+    config = _from_anywhere(config)
     router = _deploy(serve.ingress()(RouterDeployment), "router", _ROUTER)
     if config.topology is not Topology.STAGED:
         return router.bind(config, shelf, seed, keys)
     preprocess = _deploy(PreprocessDeployment, "preprocess", _STAGE).bind(shelf)
     strategy = _deploy(StrategyDeployment, "strategy", _STAGE).bind(shelf)
     return router.bind(config, shelf, seed, keys, preprocess, strategy)
+
+
+def _from_anywhere(config: AppConfig) -> AppConfig:
+    """Return the configuration with the files that it names found from the root: replicas run in other folders."""
+    monitor, journal = config.monitor, config.journal
+    if monitor.log:
+        log = monitor.log.model_copy(update={"folder": str(Path(monitor.log.folder).absolute())})
+        monitor = monitor.model_copy(update={"log": log})
+    if journal:
+        found = {"url": from_here(journal.url), "spool": str(Path(journal.spool).absolute())}
+        journal = journal.model_copy(update=found)
+    return config.model_copy(update={"monitor": monitor, "journal": journal})
 
 
 def build_model(config: ModelAppConfig) -> Application:

@@ -7,8 +7,9 @@ counts and alerts from the journal again, and the rest from the routers.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -17,13 +18,14 @@ import ray
 from ray.exceptions import RayError
 
 from deployments.metrics import MonitorMetrics
+from serve_app.api import Call
 from serve_app.config import MonitorConfig
+from serve_app.decision_log import DecisionLog, Given
 from serve_app.errors import MonitorUnavailable, ServeAppError
 from serve_app.journal import connect
 from serve_app.model import Bundle
-from serve_app.monitor import Gathering, Heard, MonitorState, Told, memory_in_use
-from serve_app.reference import Reference
-from serve_app.types import Bars, Decision, SignalRequest
+from serve_app.monitor import Gathering, Heard, Learnt, MonitorState, Told, memory_in_use
+from serve_app.types import Bars
 from serve_app.watch import Watch
 from serve_app.webhook import Webhook
 
@@ -75,9 +77,9 @@ class MonitorActor:
         self._begin()
         return self._watch.state.add(told, again)
 
-    async def learn(self, digest: str, version: str, reference: Reference | None) -> None:
-        """Take in what a bundle's model saw in training."""
-        self._watch.state.learn(digest, version, reference)
+    async def learn(self, digest: str, learnt: Learnt) -> None:
+        """Take in what there is to know of a bundle."""
+        self._watch.state.learn(digest, learnt)
 
     async def snapshot(self) -> dict[str, Any]:
         """Return what `GET /v1/monitor` answers."""
@@ -119,24 +121,28 @@ class Reporter:
         self._args = args
         self._bundle = bundle
         self._gathering = Gathering(router, args.config.max_buffered, memory_in_use)
+        logged = args.config.log
+        self._log = DecisionLog(logged, lambda digest: bundle(digest).config.feature_list) if logged else None
         self._actor: Any = None
         self._pushing = asyncio.Lock()
         self._told_at = 0.0
 
-    def record(
-        self, answers: Sequence[Decision | ServeAppError], latency_ms: float, asked: Iterable[SignalRequest]
-    ) -> None:
-        """Remember the answers of one call, and what was asked, for the next push. Never waits, never raises."""
-        self._gathering.record(answers, latency_ms)
-        for request in asked:
+    def record(self, call: Call) -> None:
+        """Remember what was asked and answered with one call. Never waits, never raises."""
+        self._gathering.record(call.answers, call.latency_ms)
+        for request in call.decided:
             if isinstance(request.history, Bars):
                 self._gathering.see(request.symbol, request.history)
+        if self._log is not None:
+            now = datetime.now(UTC)
+            self._log.add(Given(now, call.request_id, answer, call.latency_ms) for answer in call.answers)
 
     async def push_forever(self) -> None:
         """Push what has gathered, one push at a time, until cancelled."""
         away = False
         while True:
             await asyncio.sleep(self._args.config.push_interval_ms / 1e3)
+            await self._write_down()
             if not self._gathering.waits and asyncio.get_running_loop().time() - self._told_at < HEARTBEAT_S:
                 continue
             try:
@@ -149,6 +155,19 @@ class Reporter:
                 log.exception("the monitor could not be told")
             else:
                 away = False
+
+    async def _write_down(self) -> None:
+        if self._log is None:
+            return
+        try:
+            await asyncio.to_thread(self._log.flush)
+        except Exception:  # whatever it was: nobody's answer hangs on a line of a log
+            log.exception("the decision log could not be written")
+
+    async def close(self) -> None:
+        """Write down what was answered last."""
+        if self._log is not None:
+            await asyncio.to_thread(self._log.close)
 
     async def push(self) -> None:
         """Push once. What fails is pushed again with the next: the monitor counts a decision once."""
@@ -173,9 +192,11 @@ class Reporter:
                 bundle = await asyncio.to_thread(self._bundle, digest)
             except ServeAppError as error:  # a folder that has gone since it was loaded
                 log.warning("drift of %s is not watched: %s", digest, error)
-                await actor.learn.remote(digest, digest, None)
+                await actor.learn.remote(digest, Learnt(digest))
             else:
-                await actor.learn.remote(digest, bundle.version, bundle.reference)
+                label, threshold = bundle.config.label, bundle.config.strategy.signal_threshold
+                learnt = Learnt(bundle.version, bundle.reference, label.horizon_bars, threshold)
+                await actor.learn.remote(digest, learnt)
         past = self._gathering.past()
         if heard.is_new and past.decisions:
             await actor.push.remote(past, True)

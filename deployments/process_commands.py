@@ -94,8 +94,10 @@ def _summary(run: Run, reason: str | None) -> Table:
     count, size = processes.memory(run.run_id)
     table = Table(show_header=False, box=None)
     table.add_row("address", run.url)
+    table.add_row("dashboard", f"{run.url}/dashboard")
     table.add_row("config", run.config)
     table.add_row("up since", f"{run.since} (pid {run.pid}, log {run.log})")
+    table.add_row("for Prometheus", str(run.discovery))
     table.add_row("ready", Text(f"no: {reason}", "red") if reason else Text("yes", "green"))
     table.add_row("processes", f"{count}, {size / 2**20:,.0f} MiB resident (shared pages counted in each)")
     return table

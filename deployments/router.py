@@ -157,6 +157,7 @@ class RouterDeployment:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._reporter.close()
         if self._journal:
             await self._journal.close()
 

@@ -45,6 +45,11 @@ class Run:
         return self.run_dir / "serve.log"
 
     @property
+    def discovery(self) -> Path:
+        """What Prometheus scrapes (`file_sd_configs`), written by Ray."""
+        return self.run_dir / "ray" / "prom_metrics_service_discovery.json"
+
+    @property
     def watched(self) -> bool:
         """Whether its `signalgraph up` still lives; if not, its processes are orphans."""
         try:

@@ -161,7 +161,7 @@ def _short_temporary_folder() -> Path:
 
 def _greet(run: Run, say: Say) -> None:
     proxy = "HAProxy" if run.fast else "Ray's plain proxy"
-    say(f"ready: {run.url} behind {proxy}; documentation at {run.url}/docs")
+    say(f"ready: {run.url} behind {proxy}; dashboard at {run.url}/dashboard, documentation at {run.url}/docs")
     say(f"stop it with Ctrl-C, or `signalgraph down --port {run.ports.http}`")
 
 

@@ -138,6 +138,8 @@ class AlertName(StrEnum):
     MEMORY = "memory"
     ERROR_RATE = "error_rate"
     ABSTENTION_RATE = "abstention_rate"
+    BAR_AGE = "bar_age"
+    LOSS_INCREASE = "loss_increase"
     FEATURE_DRIFT = "feature_drift"
 
 
@@ -156,6 +158,7 @@ RULES: Mapping[AlertName, Rule] = {
     AlertName.MEMORY: Rule(limit=0.8),
     AlertName.ERROR_RATE: Rule(limit=0.05, window=100),
     AlertName.ABSTENTION_RATE: Rule(limit=0.05, window=100),
+    AlertName.BAR_AGE: Rule(limit=7_200, window=100),
 }
 """Unless a configuration says otherwise."""
 
@@ -175,6 +178,11 @@ class AlertsConfig(Section):
     """Share of the latest `window` requests that the server failed: above the limit."""
     abstention_rate: Rule | None = RULES[AlertName.ABSTENTION_RATE]
     """Share of the latest `window` decisions that were abstentions: above the limit."""
+    bar_age: Rule | None = None
+    """Median time in seconds from the last bar to its decision, of the latest `window`: above the limit. Off unless it
+    is named: what is old depends on the bars, and a replay is of old ones."""
+    loss_increase: bool = True
+    """Whether a change for the worse of the Brier loss alarms, by a sequential test (`serve_app.monitor.outcomes`)."""
     feature_drift: bool = True
     """Whether a feature that is unlike training in a block of predictions alarms; see `serve_app.monitor.drift`."""
     pending_s: float = Field(default=0, ge=0)
@@ -203,12 +211,26 @@ class AlertsConfig(Section):
         return {name: rule for name, rule in every.items() if rule is not None}
 
 
+class DecisionLogConfig(Section):
+    """Where each router writes a line for each decision. Off unless it is named."""
+
+    folder: str = ".signalgraph/log"
+    """On a disk of each node, relative to where the graph is started; each router has a file of its own there."""
+    share: Share = 1.0
+    """Of the decisions; errors are all written."""
+    max_bytes: int = Field(default=100 * 2**20, gt=0)
+    """A file that would get larger is turned over."""
+    files: int = Field(default=5, gt=0)
+    """Files of the past that are kept."""
+
+
 class MonitorConfig(Section):
     """What the monitor keeps, and when it alarms."""
 
     window: int = Field(default=10_000, gt=0)
     """Latest answers per variant, over which latency percentiles are taken."""
     alerts: AlertsConfig = AlertsConfig()
+    log: DecisionLogConfig | None = None
     push_interval_ms: float = Field(default=250, gt=0)
     max_buffered: int = Field(default=50_000, gt=0)
     """Observations a router holds back while the monitor is away; older ones are dropped and counted."""

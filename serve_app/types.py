@@ -319,5 +319,9 @@ class Kind(NamedTuple):
 class Matured:
     """Predictions of one bundle whose outcome is known, oldest outcome first: (n,) each."""
 
+    digest: str
     probabilities: FloatArray
     labels: FloatArray
+    symbols: NDArray[np.str_]
+    times: TimeArray
+    """Of their bars; NaT where the client did not say."""

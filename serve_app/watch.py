@@ -11,17 +11,19 @@ from sqlalchemy import Engine
 
 from serve_app.config import RULES, AlertName, AlertsConfig
 from serve_app.errors import JournalUnavailable
-from serve_app.journal import Alarms, count, matured
+from serve_app.journal import Alarms, count, matured, newest_outcome
 from serve_app.monitor import (
     REMEMBERED,
     Alert,
     AlertBook,
     AlertState,
+    Judged,
     MonitorState,
     accuracy,
     readings,
 )
-from serve_app.types import Matured, VariantName
+from serve_app.quality import judge
+from serve_app.types import VariantName
 
 LOOK_S = 1.0
 EVENTS = 100
@@ -54,7 +56,9 @@ class Watch:
         self._clock = clock
         self._book = AlertBook(config.pending_s, config.resolve_after_s)
         self._restored = False
-        self._matured: dict[VariantName, Matured] = {}
+        self._judged: dict[VariantName, Judged] = {}
+        self._judged_of: object = None
+        """What they were judged by: they are judged again when it has changed."""
         self._events: list[Alert] = []
         self._unkept: deque[Alert] = deque(maxlen=_RESTORED if connect else 0)
         """For the journal; the oldest go when it is away for long."""
@@ -93,7 +97,23 @@ class Watch:
             self._engine = await asyncio.to_thread(self._connect)
         if not self._restored:
             await self._restore(self._engine)
-        self._matured = await asyncio.to_thread(matured, self._engine)
+        await self._judge(self._engine)
+
+    async def _judge(self, engine: Engine) -> None:
+        """Judge the predictions whose outcome is known, when there is another one, or another bundle is known.
+
+        And each minute, for outcomes that were reported by a clock which is behind.
+        """
+        learnt = dict(self.state.learnt)
+        newest = await asyncio.to_thread(newest_outcome, engine)
+        now = newest, frozenset(learnt), self._clock().replace(second=0, microsecond=0)
+        if newest is None or now == self._judged_of:
+            return
+        known = await asyncio.to_thread(matured, engine)
+        self._judged = {
+            name: await asyncio.to_thread(judge, one, learnt.get(one.digest)) for name, one in known.items()
+        }
+        self._judged_of = now
 
     async def _restore(self, engine: Engine) -> None:
         """Take over what a monitor before this one knew."""
@@ -105,7 +125,7 @@ class Watch:
         self._restored = True
 
     def _measure(self) -> None:
-        events = self._book.update(readings(self.state, self._matured, self._config), self._clock())
+        events = self._book.update(readings(self.state, self._judged, self._config), self._clock())
         for event in events:
             log.warning("%s %s: %s (%s)", event.state, event.alert, event.message, event.subject or "the graph")
             self._tell(event)
@@ -123,7 +143,10 @@ class Watch:
         rule = self._config.rolling_accuracy or RULES[AlertName.ROLLING_ACCURACY]  # shown whether or not it alarms
         return {
             **self.state.snapshot(),
-            "rolling_accuracy": {str(name): accuracy(one, rule.window) for name, one in self._matured.items()},
+            "rolling_accuracy": {
+                str(name): accuracy(one.probabilities, one.labels, rule.window) for name, one in self._judged.items()
+            },
+            "outcomes": {str(name): one.document for name, one in self._judged.items()},
             **self.alerts(),
         }
 

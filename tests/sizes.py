@@ -25,6 +25,7 @@ SIZES: dict[str, tuple[int, int]] = {
     "new databases": (40, 400),
     "kills of the monitor": (5, 20),
     "blocks without drift": (200, 2000),
+    "histories of losses": (60, 400),
 }
 """What is counted → how many in CI, how many in a full run."""
 

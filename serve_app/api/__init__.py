@@ -2,7 +2,7 @@
 
 from serve_app.api.create import create_api
 from serve_app.api.decisions import Past
-from serve_app.api.front import Front, hash_key
+from serve_app.api.front import Call, Front, hash_key
 from serve_app.api.releases import CONTROL_KEY
 
-__all__ = ["CONTROL_KEY", "Front", "Past", "create_api", "hash_key"]
+__all__ = ["CONTROL_KEY", "Call", "Front", "Past", "create_api", "hash_key"]

@@ -31,6 +31,17 @@ class Service(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Call:
+    """What was asked with one call, and what was answered."""
+
+    request_id: str
+    answers: Sequence[Decision | ServeAppError]
+    latency_ms: float = 0.0
+    decided: Sequence[SignalRequest] = ()
+    """The requests that led to a decision."""
+
+
+@dataclass(frozen=True, slots=True)
 class Front:
     """What `create_api` puts together."""
 
@@ -39,8 +50,8 @@ class Front:
     feature_list: Collection[str]
     """Columns that make `/predict` read its rows as features."""
     examples: Examples
-    record: Callable[[Sequence[Decision | ServeAppError], float, Sequence[SignalRequest]], None]
-    """Takes the answers of one call, its latency in ms, and what was asked, for the monitor; never waits."""
+    record: Callable[[Call], None]
+    """Takes one call for the monitor; never waits."""
     monitor: Callable[[], Awaitable[dict[str, Any]]]
     api_key_hashes: Collection[str] = ()
     """SHA-256 of each key that may ask; empty when no key is needed."""

@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import Request, Response
 from starlette.requests import ClientDisconnect
 
-from serve_app.api.front import Front, bearer_of
+from serve_app.api.front import Call, Front, bearer_of
 from serve_app.api.hot import Handler
 from serve_app.api.responses import error_id, idempotency_key_of, on_bug, request_id_of, respond, respond_error
 from serve_app.errors import BodyTimeout, MalformedRequest, ServeAppError, Unauthorized
@@ -165,8 +165,9 @@ class Routes:
         """Answer a request of which nothing could be read, so that no position is known either."""
         assert isinstance(error, ServeAppError)  # noqa: S101  registered for nothing else
         error.detail.setdefault("fallback_action", Action.HOLD)
-        self._front.record([error], 0.0, ())
-        return respond_error(error_id(request), error)
+        request_id = error_id(request)
+        self._front.record(Call(request_id, [error]))
+        return respond_error(request_id, error)
 
     async def _decide(
         self, request: Request, request_id: str, requests: Sequence[SignalRequest | Refused], started: float
@@ -181,8 +182,8 @@ class Routes:
         latency_ms = 1e3 * (self._clock() - started)
         given = [a.error if isinstance(a, Refused) else a for a in answers]
         pairs = zip(requests, answers, strict=True)
-        asked = [one for one, a in pairs if isinstance(one, SignalRequest) and isinstance(a, Decision)]
-        self._front.record(given, latency_ms, asked)
+        decided = [one for one, a in pairs if isinstance(one, SignalRequest) and isinstance(a, Decision)]
+        self._front.record(Call(request_id, given, latency_ms, decided))
         return answers
 
 

@@ -1,7 +1,7 @@
 """The journal: what was decided and what is in force, in a database that outlives the graph."""
 
 from serve_app.journal.alarms import Alarms
-from serve_app.journal.counts import count, matured
+from serve_app.journal.counts import count, matured, newest_outcome
 from serve_app.journal.journal import Journal
 from serve_app.journal.outcomes import Labels, Report
 from serve_app.journal.pairs import ScoredByBoth, scored_by_both
@@ -22,6 +22,7 @@ __all__ = [
     "decision_of",
     "from_here",
     "matured",
+    "newest_outcome",
     "scored_by_both",
     "unpack_row",
     "vitals",

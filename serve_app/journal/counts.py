@@ -1,6 +1,7 @@
 """What a monitor that begins takes from the journal: how many decisions there are of each kind, and which came true."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ from serve_app.journal.schema import decisions, outcomes
 from serve_app.journal.store import answering
 from serve_app.types import Action, Kind, Matured, Reason, VariantName
 
-MATURED = 2_000
+MATURED = 10_000
 """Outcomes that are looked at: the latest."""
 _SNAPSHOT = {"sqlite": "BEGIN", "postgresql": "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"}
 """Lets what follows in a transaction see one moment: Python's sqlite3 begins none for a SELECT."""
@@ -54,7 +55,9 @@ def matured(engine: Engine, latest: int = MATURED) -> dict[VariantName, Matured]
     """
     made = decisions.c
     query = (
-        select(made.variant, made.bundle_digest, made.at, made.probability, outcomes.c.label)
+        select(
+            made.variant, made.bundle_digest, made.at, made.symbol, made.timestamp, made.probability, outcomes.c.label
+        )
         .join(outcomes, outcomes.c.decision_id == made.decision_id)
         .where(outcomes.c.label.is_not(None), made.probability.is_not(None))
         .order_by(outcomes.c.at.desc(), made.at.desc())
@@ -73,4 +76,17 @@ def matured(engine: Engine, latest: int = MATURED) -> dict[VariantName, Matured]
 
 
 def _of(rows: Sequence[Any]) -> Matured:
-    return Matured(np.array([row.probability for row in rows]), np.array([row.label for row in rows], dtype=float))
+    times = [row.timestamp and row.timestamp.replace(tzinfo=None) for row in rows]
+    return Matured(
+        digest=rows[0].bundle_digest,
+        probabilities=np.array([row.probability for row in rows]),
+        labels=np.array([row.label for row in rows], dtype=float),
+        symbols=np.array([row.symbol for row in rows]),
+        times=np.array(times, dtype="datetime64[us]"),
+    )
+
+
+def newest_outcome(engine: Engine) -> datetime | None:
+    """Return when the latest outcome was reported, if any was. Raises JournalUnavailable."""
+    with answering(), engine.connect() as connection:
+        return connection.execute(select(func.max(outcomes.c.at))).scalar()

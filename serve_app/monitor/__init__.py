@@ -3,8 +3,9 @@
 from serve_app.monitor.alerts import Alert, AlertBook, AlertState
 from serve_app.monitor.gathering import Gathering
 from serve_app.monitor.memory import memory_in_use
-from serve_app.monitor.observation import Heard, Told
-from serve_app.monitor.rules import Reading, accuracy, latest, readings, shift
+from serve_app.monitor.observation import Heard, Learnt, Told
+from serve_app.monitor.outcomes import Judged, effective_size, loss, losses
+from serve_app.monitor.rules import Reading, accuracy, latest, readings, shift, side
 from serve_app.monitor.state import REMEMBERED, MonitorState, failures
 
 __all__ = [
@@ -14,13 +15,19 @@ __all__ = [
     "AlertState",
     "Gathering",
     "Heard",
+    "Judged",
+    "Learnt",
     "MonitorState",
     "Reading",
     "Told",
     "accuracy",
+    "effective_size",
     "failures",
     "latest",
+    "loss",
+    "losses",
     "memory_in_use",
     "readings",
     "shift",
+    "side",
 ]

@@ -2,6 +2,7 @@
 
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 
 from serve_app.errors import ServeAppError
 from serve_app.monitor.candles import BarFeed, Candles
@@ -15,11 +16,18 @@ PAST = 1_000
 class Gathering:
     """A bounded buffer: what does not fit is dropped and counted. Not thread-safe."""
 
-    def __init__(self, router: str, room: int, memory: Callable[[], float | None]) -> None:
+    def __init__(
+        self,
+        router: str,
+        room: int,
+        memory: Callable[[], float | None],
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         """`room`: decisions that may wait; `memory`: the share of the node's memory that is in use."""
         self._router = router
         self._room = room
         self._memory = memory
+        self._clock = clock
         self._waiting: deque[Answered] = deque(maxlen=room)
         self._on_the_way: list[Answered] = []
         self._past: deque[Answered] = deque(maxlen=PAST)
@@ -30,12 +38,13 @@ class Gathering:
 
     def record(self, answers: Sequence[Decision | ServeAppError], latency_ms: float) -> None:
         """Remember the answers of one call, which took them all the same time."""
+        at = self._clock()
         for answer in answers:
             if isinstance(answer, ServeAppError):
                 self._errors[answer.code] += 1
                 continue
             self._dropped += len(self._waiting) == self._room
-            self._waiting.append(Answered(answer, latency_ms))
+            self._waiting.append(Answered(answer, latency_ms, at))
 
     def see(self, symbol: str, bars: Bars) -> None:
         """Remember the bars that a client sent."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from serve_app.monitor.candles import Candles
 from serve_app.monitor.drift import Seen
+from serve_app.reference import Reference
 from serve_app.types import Decision, Kind
 
 MOST_SEEN = 500
@@ -20,6 +21,7 @@ class Answered(NamedTuple):
 
     decision: Decision
     latency_ms: float
+    at: datetime
 
 
 class Observation(NamedTuple):
@@ -32,6 +34,8 @@ class Observation(NamedTuple):
     probability: float | None
     latency_ms: float
     stages_ms: Mapping[str, float]
+    age_s: float | None
+    """From the last bar to the answer, if the client said when that was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,18 @@ class Heard:
     """Digests of bundles whose reference it does not have."""
 
 
+@dataclass(frozen=True, slots=True)
+class Learnt:
+    """What the monitor has to know of a bundle."""
+
+    version: str
+    reference: Reference | None = None
+    """What its model saw in training; None: it does not say."""
+    horizon_bars: int | None = None
+    """Bars that its labels rest on."""
+    signal_threshold: float | None = None
+
+
 def _kind(decision: Decision) -> Kind:
     return Kind(decision.variant, decision.model_version, decision.action, decision.reason, decision.batch_size)
 
@@ -77,9 +93,15 @@ def observations(answers: Iterable[Answered]) -> list[Observation]:
             answer.decision.probability,
             answer.latency_ms,
             answer.decision.timings_ms,
+            _age(answer),
         )
         for answer in answers
     ]
+
+
+def _age(answer: Answered) -> float | None:
+    last = answer.decision.timestamp
+    return None if last is None else (answer.at - last).total_seconds()
 
 
 def seen_of(answers: Iterable[Answered]) -> dict[str, Seen]:

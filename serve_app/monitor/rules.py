@@ -7,16 +7,20 @@ from statistics import fmean
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from serve_app.config import AlertName, AlertsConfig, Rule
 from serve_app.monitor.drift import DriftWatch
+from serve_app.monitor.outcomes import Judged, Loss
 from serve_app.monitor.state import MonitorState, VariantWindow
-from serve_app.types import Matured, VariantName
+from serve_app.types import FloatArray, VariantName
 
 T = TypeVar("T")
 EVEN = 0.5
 """A prediction above it, or equal to it, is one of label 1; trading uses the threshold of the bundle."""
-RETRAINING = frozenset({AlertName.ROLLING_ACCURACY, AlertName.PREDICTION_SHIFT, AlertName.FEATURE_DRIFT})
+RETRAINING = frozenset(
+    {AlertName.ROLLING_ACCURACY, AlertName.PREDICTION_SHIFT, AlertName.LOSS_INCREASE, AlertName.FEATURE_DRIFT}
+)
 """What a model that is trained again would mend."""
 
 
@@ -34,12 +38,16 @@ class Reading:
     message: str
 
 
-def accuracy(matured: Matured, window: int) -> float | None:
+def side(probabilities: FloatArray) -> NDArray[np.bool_]:
+    """Return whether each prediction is one of label 1."""
+    return probabilities >= EVEN
+
+
+def accuracy(probabilities: FloatArray, labels: FloatArray, window: int) -> float | None:
     """Return the share of the latest `window` predictions on the right side of 0.5; None when there are fewer."""
-    if len(matured.labels) < window:
+    if len(labels) < window:
         return None
-    said = matured.probabilities[-window:] >= EVEN
-    return float((said == (matured.labels[-window:] == 1)).mean())
+    return float((side(probabilities[-window:]) == (labels[-window:] == 1)).mean())
 
 
 def latest(values: Sequence[T], n: int) -> list[T]:
@@ -63,12 +71,17 @@ def p95(latencies_ms: Sequence[float], window: int) -> float | None:
     return float(np.percentile(latest(latencies_ms, window), 95)) if len(latencies_ms) >= window else None
 
 
+def median(values: Sequence[float], window: int) -> float | None:
+    """Return the median of the latest `window`; None when there are fewer."""
+    return float(np.median(latest(values, window))) if len(values) >= window else None
+
+
 def share(happened: Sequence[bool], window: int) -> float | None:
     """Return how many of the latest `window` were so; None when there are fewer."""
     return fmean(latest(happened, window)) if len(happened) >= window else None
 
 
-def readings(state: MonitorState, matured: Mapping[VariantName, Matured], config: AlertsConfig) -> Iterator[Reading]:
+def readings(state: MonitorState, judged: Mapping[VariantName, Judged], config: AlertsConfig) -> Iterator[Reading]:
     """Measure everything that has a rule."""
     rules = config.rules()
     if rule := rules.get(AlertName.MEMORY):
@@ -78,11 +91,18 @@ def readings(state: MonitorState, matured: Mapping[VariantName, Matured], config
         yield _above(AlertName.ERROR_RATE, None, failed, rule, "{:.1%} of requests fail")
     for name, window in state.variants.items():
         yield from _of_window(name, window, rules)
-        if (rule := rules.get(AlertName.ROLLING_ACCURACY)) and name in matured:
-            yield _accuracy(name, accuracy(matured[name], rule.window), rule)
+    for name, known in judged.items():
+        yield from _of_outcomes(name, known, config)
     if config.feature_drift:
         for digest, watch in state.drift.items():
-            yield _drift(state.versions[digest], watch)
+            yield _drift(state.learnt[digest].version, watch)
+
+
+def _of_outcomes(name: VariantName, known: Judged, config: AlertsConfig) -> Iterator[Reading]:
+    if rule := config.rolling_accuracy:
+        yield _accuracy(name, accuracy(known.probabilities, known.labels, rule.window), rule)
+    if config.loss_increase and known.loss:
+        yield _loss(name, known.loss)
 
 
 def _of_window(name: VariantName, window: VariantWindow, rules: Mapping[AlertName, Rule]) -> Iterator[Reading]:
@@ -92,6 +112,9 @@ def _of_window(name: VariantName, window: VariantWindow, rules: Mapping[AlertNam
     if rule := rules.get(AlertName.INFERENCE_LATENCY):
         took = p95(window.latencies_ms, rule.window)
         yield _above(AlertName.INFERENCE_LATENCY, name, took, rule, "p95 of the latency is {:.1f} ms")
+    if rule := rules.get(AlertName.BAR_AGE):
+        age = median(window.ages_s, rule.window)
+        yield _above(AlertName.BAR_AGE, name, age, rule, "half of the decisions rest on bars older than {:.0f} s")
     if rule := rules.get(AlertName.ABSTENTION_RATE):
         silent = share(window.abstained, rule.window)
         yield _above(AlertName.ABSTENTION_RATE, name, silent, rule, "{:.1%} of decisions are abstentions")
@@ -101,6 +124,15 @@ def _accuracy(name: VariantName, right: float | None, rule: Rule) -> Reading:
     breached = right is not None and right < rule.limit
     said = _said("{:.1%} of predictions were right", right, rule)
     return Reading(AlertName.ROLLING_ACCURACY, name, right, rule.limit, breached, said)
+
+
+def _loss(name: VariantName, found: Loss) -> Reading:
+    """The limit is the loss before the change."""
+    if found.before is None:
+        said = f"the mean Brier loss is {found.now:.4f}, as it was"
+        return Reading(AlertName.LOSS_INCREASE, name, found.now, found.now, False, said)
+    said = f"the mean Brier loss was {found.before:.4f} and is {found.now:.4f}"
+    return Reading(AlertName.LOSS_INCREASE, name, found.now, found.before, found.has_grown, said)
 
 
 def _above(alert: AlertName, subject: str | None, value: float | None, rule: Rule, words: str) -> Reading:

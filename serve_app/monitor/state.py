@@ -12,9 +12,8 @@ import numpy as np
 
 from serve_app.errors import SERVER_CODES
 from serve_app.monitor.drift import DriftWatch, Seen
-from serve_app.monitor.observation import Heard, Observation, Told
+from serve_app.monitor.observation import Heard, Learnt, Observation, Told
 from serve_app.monitor.tape import Tape
-from serve_app.reference import Reference
 from serve_app.types import Kind, VariantName
 
 SILENT_S = 30.0
@@ -51,6 +50,8 @@ class VariantWindow:
         """Of decisions that rest on a model."""
         self.probabilities: deque[float] = deque(maxlen=window)
         self.abstained: deque[bool] = deque(maxlen=window)
+        self.ages_s: deque[float] = deque(maxlen=window)
+        """From the last bar to the decision, where the client said when that was."""
         self._stages: dict[str, deque[float]] = {}
         self._window = window
         self._version: str | None = None
@@ -60,10 +61,12 @@ class VariantWindow:
         if observation.kind.model_version != self._version:
             # Another model's predictions and times say nothing of this one's.
             self._version = observation.kind.model_version
-            for values in (self.latencies_ms, self.probabilities, self.abstained):
+            for values in (self.latencies_ms, self.probabilities, self.abstained, self.ages_s):
                 values.clear()
             self._stages.clear()
         self.abstained.append(observation.probability is None)
+        if observation.age_s is not None:
+            self.ages_s.append(observation.age_s)
         if observation.probability is None:
             return
         self.probabilities.append(observation.probability)
@@ -76,6 +79,7 @@ class VariantWindow:
         return {
             "mean_prediction": round(fmean(self.probabilities), 6) if self.probabilities else None,
             "latency_ms": _percentiles(self.latencies_ms),
+            "bar_age_s": _percentiles(self.ages_s),
             "stages_ms": {stage: _percentiles(values) for stage, values in self._stages.items()},
         }
 
@@ -96,8 +100,8 @@ class MonitorState:
         """Of the latest requests, whether the server failed."""
         self.drift: dict[str, DriftWatch] = {}
         """By bundle digest."""
-        self.versions: dict[str, str] = {}
-        """Of the bundles that were learnt, by digest."""
+        self.learnt: dict[str, Learnt] = {}
+        """By bundle digest."""
         self.tape = Tape()
         self._unlearnt: dict[str, deque[Seen]] = {}
 
@@ -112,7 +116,7 @@ class MonitorState:
             self.tape.traded(symbol, new)
         for digest, seen in told.seen.items():
             self._look_at(digest, seen.of(taken))
-        return Heard(before is None, tuple(digest for digest in told.seen if digest not in self.versions))
+        return Heard(before is None, tuple(digest for digest in told.seen if digest not in self.learnt))
 
     def _observe(self, observation: Observation, again: bool) -> bool:
         """Count one, unless it has been counted; return whether the windows have taken it in."""
@@ -130,19 +134,19 @@ class MonitorState:
     def _look_at(self, digest: str, seen: Seen) -> None:
         if digest in self.drift:
             self.drift[digest].add(seen)
-        elif digest not in self.versions:  # its reference is asked for with the answer to this
+        elif digest not in self.learnt:  # its reference is asked for with the answer to this
             self._unlearnt.setdefault(digest, deque(maxlen=_WAITING)).append(seen)
 
     def _forget(self) -> None:
         if len(self._ids) > 2 * REMEMBERED:
             self._ids = dict(islice(self._ids.items(), REMEMBERED, None))
 
-    def learn(self, digest: str, version: str, reference: Reference | None) -> None:
-        """Take in what a bundle's model saw in training; None when it does not say."""
-        self.versions[digest] = version
+    def learn(self, digest: str, learnt: Learnt) -> None:
+        """Take in what there is to know of a bundle."""
+        self.learnt[digest] = learnt
         waiting = self._unlearnt.pop(digest, ())
-        if reference is not None:
-            watch = self.drift.setdefault(digest, DriftWatch(reference, self._rng))
+        if learnt.reference is not None:
+            watch = self.drift.setdefault(digest, DriftWatch(learnt.reference, self._rng))
             for seen in waiting:
                 watch.add(seen)
 
@@ -176,7 +180,7 @@ class MonitorState:
         return {
             "variants": {str(name): self._variant(name) for name in names},
             "drift": {
-                digest: {"model_version": self.versions[digest], "features": watch.snapshot()}
+                digest: {"model_version": self.learnt[digest].version, "features": watch.snapshot()}
                 for digest, watch in self.drift.items()
             },
             "errors": dict(self.errors()),

@@ -5,22 +5,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
-from logging import makeLogRecord
-from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 
 from serve_app.config import RULES, AlertName
+from serve_app.decision_log import FEATURES, JsonLines
 from serve_app.errors import ConfigError
 from serve_app.monitor import accuracy, latest, shift
-from serve_app.types import Matured
 
 SHIFT, ACCURACY = "distribution_shift", "min_accuracy"
-_FEATURES = 5
-"""Features of a line: the first ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +66,7 @@ class ModelMonitor:
         """
         judged = [one for one in self._history if one.actual_outcome is not None][-window_size:]
         predictions = np.array([one.prediction for one in judged])
-        right = accuracy(Matured(predictions, np.array([one.actual_outcome for one in judged], float)), window_size)
+        right = accuracy(predictions, np.array([one.actual_outcome for one in judged], float), window_size)
         if right is None:
             return None
         if right < self.alert_thresholds.get(ACCURACY, RULES[AlertName.ROLLING_ACCURACY].limit):
@@ -90,20 +85,21 @@ class InferenceLogger:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """A file that would get larger than `max_bytes` is renamed `….1`, and so on up to `files`."""
-        self._handler = RotatingFileHandler(log_path, maxBytes=max_bytes, backupCount=files, delay=True)
+        self._lines = JsonLines(log_path, max_bytes, files)
         self._clock = clock
 
     def log_inference(self, symbol: str, prediction: float, features: Mapping[str, float], latency_ms: float) -> None:
         """Write a line: time (UTC), symbol, prediction, the first five features, latency in ms."""
-        line = {
-            "timestamp": self._clock(),
-            "symbol": symbol,
-            "prediction": float(prediction),
-            "features_summary": {name: float(value) for name, value in islice(features.items(), _FEATURES)},
-            "latency_ms": float(latency_ms),
-        }
-        self._handler.handle(makeLogRecord({"msg": orjson.dumps(line, option=orjson.OPT_UTC_Z).decode()}))
+        self._lines.write(
+            {
+                "timestamp": self._clock(),
+                "symbol": symbol,
+                "prediction": float(prediction),
+                "features_summary": {name: float(value) for name, value in islice(features.items(), FEATURES)},
+                "latency_ms": float(latency_ms),
+            }
+        )
 
     def close(self) -> None:
         """Close the file."""
-        self._handler.close()
+        self._lines.close()

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -66,21 +67,30 @@ class Receiver:
 class Graph:
     """A running graph, and what its client does."""
 
-    def __init__(self, url: str, journal: str, receiver: Receiver, bars: dict[str, Bars]) -> None:
+    def __init__(self, url: str, journal: str, receiver: Receiver, bars: dict[str, Bars], log: Path) -> None:
         self.url = url
+        self.log = log
         self.journal = journal
         self.receiver = receiver
         self._bars = bars
 
-    def ask(self, n: int, symbol: str = "IBM", sentiment: float = FINE, volume: float = 1.0) -> list[dict[str, Any]]:
+    def ask(
+        self,
+        n: int,
+        symbol: str = "IBM",
+        sentiment: float = FINE,
+        volume: float = 1.0,
+        request_id: str | None = None,
+    ) -> list[dict[str, Any]]:
         """Ask n times, one after the other, each about another bar."""
-        with httpx2.Client(timeout=30) as client:
+        headers = {"X-Request-Id": request_id} if request_id else {}
+        with httpx2.Client(timeout=30, headers=headers) as client:
             return [self._asked(client, symbol, ago % 200, sentiment, volume) for ago in range(n)]
 
     def _asked(
         self, client: httpx2.Client, symbol: str, ago: int, sentiment: float = FINE, volume: float = 1.0
     ) -> dict[str, Any]:
-        bars = window(self._bars[symbol], ago)
+        bars = window(self._bars.get(symbol, self._bars["IBM"]), ago)
         bars = with_columns(bars, volume=volume * bars.columns["volume"])
         answer = client.post(f"{self.url}/v1/signals", json=with_sentiment(symbol, bars, sentiment))
         document: dict[str, Any] = answer.json() | {"http_status": answer.status_code}
@@ -126,7 +136,7 @@ class Graph:
         wait_for(lambda: self.events(alert) == [*states], 30, lambda: f"{alert}: {self.get('/v1/alerts')}")
 
 
-def watched(receiver: Receiver) -> dict[str, Any]:
+def watched(receiver: Receiver, log: Path) -> dict[str, Any]:
     """Return the A/B graph, IBM with production and AAPL with the candidate, whose rules look at few predictions."""
     document: dict[str, Any] = yaml.safe_load((ROOT / "configs/ab_test.yaml").read_text())
     signals, *models = document["applications"]
@@ -137,6 +147,7 @@ def watched(receiver: Receiver) -> dict[str, Any]:
     args["router"]["max_batch_requests"] = 4
     few = {"window": N}
     args["monitor"] = {
+        "log": {"folder": str(log)},
         "alerts": {
             "rolling_accuracy": {"limit": 0.55, **few},
             "prediction_shift": {"limit": 0.1, **few},
@@ -146,7 +157,7 @@ def watched(receiver: Receiver) -> dict[str, Any]:
             "memory": {"limit": MEMORY_LIMIT},
             "resolve_after_s": 1,
             "webhook": receiver.url,
-        }
+        },
     }
     for model in models:
         model["import_path"] = "tests.e2e.slow_on_demand:build"
@@ -156,9 +167,10 @@ def watched(receiver: Receiver) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def graph(tmp_path_factory: pytest.TempPathFactory, bars: dict[str, Bars]) -> Iterator[Graph]:
     receiver = Receiver()
-    journal = f"sqlite:///{tmp_path_factory.mktemp('monitoring') / 'journal.db'}"
-    with serve_run(watched(receiver), journal=journal, SIGNALGRAPH_WEBHOOK_SECRET=KEY) as url:
-        yield Graph(url, journal, receiver, bars)
+    folder = tmp_path_factory.mktemp("monitoring")
+    journal = f"sqlite:///{folder / 'journal.db'}"
+    with serve_run(watched(receiver, folder), journal=journal, SIGNALGRAPH_WEBHOOK_SECRET=KEY) as url:
+        yield Graph(url, journal, receiver, bars, folder / "decisions-0.jsonl")
     receiver.server.shutdown()
     receiver.server.server_close()
 
@@ -169,6 +181,21 @@ def prom(graph: Graph, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pro
     wait_for(discovery.exists, 30, lambda: f"no {discovery}")
     with prometheus(discovery, tmp_path_factory.mktemp("prometheus")) as server:
         yield server
+
+
+def test_each_decision_is_a_line_of_the_log_under_the_id_of_its_request(graph: Graph) -> None:
+    (made,) = graph.ask(1, request_id="my-request")
+    graph.ask(1, symbol="NOBODY", request_id="my-mistake")
+
+    def lines(request_id: str) -> list[dict[str, Any]]:
+        written = graph.log.read_text().splitlines() if graph.log.exists() else []
+        return [line for line in map(json.loads, written) if line["request_id"] == request_id]
+
+    wait_for(lambda: bool(lines("my-request") and lines("my-mistake")), 30, lambda: str(graph.log))
+    (line,) = lines("my-request")
+    assert (line["decision_id"], line["prediction"]) == (made["decision_id"], made["prediction_probability"])
+    assert list(line["features_summary"]) == ["open", "high", "low", "close", "volume"]
+    assert lines("my-mistake")[0]["error"] == "unknown_symbol"
 
 
 def test_slow_answers_are_told(graph: Graph) -> None:

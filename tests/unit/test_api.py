@@ -9,7 +9,7 @@ import orjson
 import pytest
 from starlette.testclient import TestClient
 
-from serve_app.api import Front, create_api, hash_key
+from serve_app.api import Call, Front, create_api, hash_key
 from serve_app.config import RouterConfig, Topology
 from serve_app.dashboard import Sources
 from serve_app.documentation import bars_as_columns, bars_as_rows, examples_of
@@ -43,11 +43,9 @@ class Recorder:
         self.heard: list[tuple[Decision | ServeAppError, float]] = []
         self.asked: list[SignalRequest] = []
 
-    def record(
-        self, answers: Sequence[Decision | ServeAppError], latency_ms: float, asked: Sequence[SignalRequest]
-    ) -> None:
-        self.heard.extend((answer, latency_ms) for answer in answers)
-        self.asked.extend(asked)
+    def record(self, call: Call) -> None:
+        self.heard.extend((answer, call.latency_ms) for answer in call.answers)
+        self.asked.extend(call.decided)
 
 
 @pytest.fixture(scope="module")

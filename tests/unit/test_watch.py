@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sqlalchemy import Engine
 
 from serve_app.config import AlertName, AlertsConfig
 from serve_app.errors import JournalUnavailable, ServeAppError
-from serve_app.journal import Alarms, connect
+from serve_app.journal import Alarms, connect, matured
 from serve_app.journal.outcomes import Outcomes
 from serve_app.journal.record import pack
 from serve_app.journal.store import Decisions
-from serve_app.monitor import Alert
-from serve_app.types import Decision, Row
+from serve_app.monitor import Alert, Learnt
+from serve_app.types import Decision, Matured, Row, VariantName
 from serve_app.watch import Watch
 from tests.unit.monitor.answers import decision, router, state, told
 
@@ -153,3 +154,36 @@ def test_without_a_journal_it_watches_all_the_same() -> None:
 
 def memory_limit(limit: float) -> AlertsConfig:
     return AlertsConfig.model_validate({"memory": {"limit": limit}})
+
+
+def test_what_outcomes_are_worth_is_said_once_the_bundle_is_known(world: World) -> None:
+    watch = world.watch()
+    made = [decision(probability=0.9, timestamp=NOW + timedelta(days=i)) for i in range(100)]
+    world.keep(made)
+    watch.state.add(told(made))
+    Outcomes(world.engine).report({one.decision_id: int(i % 3 > 0) for i, one in enumerate(made)}, NOW)
+    world.look(watch)
+    assert watch.snapshot()["outcomes"] == {"production": None}
+    watch.state.learn("sha256:0", Learnt("v1.0", None, horizon_bars=5, signal_threshold=0.7))
+    world.look(watch)
+    said = watch.snapshot()["outcomes"]["production"]
+    assert (said["n"], said["base_rate"], said["effective_n"]) == (100, 0.66, 21)
+
+
+def test_outcomes_are_read_again_when_there_is_another_and_not_before(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch, made, reads = world.watch(), [decision(probability=0.9) for _ in range(2)], []
+
+    def read(engine: Engine) -> dict[VariantName, Matured]:
+        reads.append(engine)
+        return matured(engine)
+
+    monkeypatch.setattr("serve_app.watch.matured", read)
+    world.keep(made)
+    outcomes = Outcomes(world.engine)
+    for label in made:
+        outcomes.report({label.decision_id: 1}, world.now)
+        world.look(watch)
+        world.look(watch)
+    assert len(reads) == 2

@@ -15,6 +15,12 @@ const ROWS = [
   ["latency p50", (one) => milliseconds(one.latency_ms?.p50)],
   ["latency p95", (one) => milliseconds(one.latency_ms?.p95)],
   ["rolling accuracy", (one, { accuracy, name }) => percent(accuracy[name] ?? null)],
+  ["accuracy of all", (one, { outcomes }) => (outcomes
+    ? `${percent(outcomes.accuracy, 0)} (${percent(outcomes.accuracy_low, 0)} to ${percent(outcomes.accuracy_high, 0)})` : "–")],
+  ["outcomes", (one, { outcomes }) => (outcomes ? `${count(outcomes.n)}, worth ${count(outcomes.effective_n)}` : "–")],
+  ["Brier score", (one, { outcomes }) => fixed(outcomes?.brier, 4)],
+  ["average precision", (one, { outcomes }) => (outcomes?.average_precision
+    ? `${fixed(outcomes.average_precision, 3)} (base rate ${fixed(outcomes.base_rate, 3)})` : "–")],
 ];
 
 export function drawVariants(node, monitor, rates) {
@@ -22,7 +28,9 @@ export function drawVariants(node, monitor, rates) {
   if (!names.length) return show(node, el("p", { class: "quiet" }, "Nothing has been asked yet."));
   const all = names.reduce((n, name) => n + monitor.variants[name].requests, 0);
   const cell = (write, name) =>
-    el("td", { class: "number" }, write(monitor.variants[name], { all, rates, name, accuracy: monitor.rolling_accuracy }));
+    el("td", { class: "number" }, write(monitor.variants[name], {
+      all, rates, name, accuracy: monitor.rolling_accuracy, outcomes: monitor.outcomes[name],
+    }));
   show(
     node,
     el("table", {},

@@ -68,7 +68,7 @@ function take(state) {
   draw("experiment", state.experiment, drawBand);
   draw("releases", state.releases, (data) => releases.draw(data));
   if (!state.monitor) return;
-  draw("variants", [state.monitor.variants, perSecond], () => drawVariants(node("variants"), state.monitor, perSecond));
+  draw("variants", [state.monitor.variants, state.monitor.outcomes, perSecond], () => drawVariants(node("variants"), state.monitor, perSecond));
   draw("alerts", [state.monitor.alerts, state.monitor.events], () => drawAlerts(node("firing"), node("events"), state.monitor));
   draw("drift", state.monitor.drift, (data) => drawDrift(node("features"), data));
   draw("decisions", state.monitor.latest, (data) => decisions.draw(data));

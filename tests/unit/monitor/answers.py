@@ -11,6 +11,8 @@ from serve_app.monitor import Gathering, MonitorState, Told
 from serve_app.types import Action, Decision, Status, VariantName
 
 _IDS = count()
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+"""When all of it is answered."""
 
 
 def decision(**changes: object) -> Decision:
@@ -37,7 +39,7 @@ def decision(**changes: object) -> Decision:
 
 
 def router(name: str = "a", room: int = 10_000, memory: float = 0.25) -> Gathering:
-    return Gathering(name, room, lambda: memory)
+    return Gathering(name, room, lambda: memory, lambda: NOW)
 
 
 def told(answers: Iterable[Decision | ServeAppError], latency_ms: float = 1.0, by: Gathering | None = None) -> Told:

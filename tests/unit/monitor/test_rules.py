@@ -1,14 +1,16 @@
 """Each rule exactly at its boundary: what equals a limit does not breach it."""
 
+from datetime import timedelta
+
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
 from serve_app.config import RULES, AlertName, AlertsConfig, Rule
 from serve_app.errors import ServeAppError
-from serve_app.monitor import MonitorState, Reading, readings
-from serve_app.types import Matured, Reason, VariantName
-from tests.unit.monitor.answers import decision, router, state, told
+from serve_app.monitor import Judged, MonitorState, Reading, readings
+from serve_app.types import Reason, VariantName
+from tests.unit.monitor.answers import NOW, decision, router, state, told
 
 PRODUCTION = VariantName.PRODUCTION
 DEFAULTS = AlertsConfig()
@@ -17,19 +19,19 @@ DEFAULTS = AlertsConfig()
 def read(
     alert: AlertName,
     monitor: MonitorState,
-    matured: dict[VariantName, Matured] | None = None,
+    judged: dict[VariantName, Judged] | None = None,
     config: AlertsConfig = DEFAULTS,
 ) -> Reading:
-    (found,) = [one for one in readings(monitor, matured or {}, config) if one.alert is alert]
+    (found,) = [one for one in readings(monitor, judged or {}, config) if one.alert is alert]
     return found
 
 
-def outcomes(right: int, n: int) -> dict[VariantName, Matured]:
+def outcomes(right: int, n: int) -> dict[VariantName, Judged]:
     """So many right of n; the first ones."""
     probabilities = np.tile([0.5, 0.49], (n + 1) // 2)[:n]
     labels = (probabilities >= 0.5).astype(float)
     labels[right:] = 1 - labels[right:]
-    return {PRODUCTION: Matured(probabilities, labels)}
+    return {PRODUCTION: Judged(probabilities, labels)}
 
 
 @pytest.mark.parametrize(("right", "breached"), [(56, False), (55, False), (54, True)])
@@ -55,6 +57,20 @@ def test_a_mean_prediction_that_has_moved_by_the_limit_is_well(after: float, bre
     reading = read(AlertName.PREDICTION_SHIFT, monitor, config=config)
     assert reading.value == pytest.approx(abs(after - 0.25))
     assert reading.breached is breached
+
+
+@pytest.mark.parametrize(("age_s", "breached"), [(7_200, False), (7_201, True)])
+def test_bars_as_old_as_the_limit_are_well_and_older_ones_are_not(age_s: int, breached: bool) -> None:
+    monitor = state()
+    monitor.add(told([decision(timestamp=NOW - timedelta(seconds=age_s)) for _ in range(100)]))
+    reading = read(AlertName.BAR_AGE, monitor, config=AlertsConfig(bar_age=RULES[AlertName.BAR_AGE]))
+    assert (reading.value, reading.breached) == (age_s, breached)
+
+
+def test_the_age_of_bars_alarms_nobody_who_did_not_ask() -> None:
+    monitor = state()
+    monitor.add(told([decision() for _ in range(100)]))  # of 2013
+    assert AlertName.BAR_AGE not in {one.alert for one in readings(monitor, {}, DEFAULTS)}
 
 
 @pytest.mark.parametrize("n", [1000, 1001, 1999])
@@ -105,7 +121,7 @@ def test_abstentions_of_5_percent_are_well(silent: int, breached: bool) -> None:
 def test_a_rule_that_is_null_is_no_rule() -> None:
     monitor = state()
     monitor.add(told([decision()]))
-    off = AlertsConfig.model_validate(dict.fromkeys(RULES))
+    off = AlertsConfig.model_validate({**dict.fromkeys(RULES), "loss_increase": False})
     assert list(readings(monitor, outcomes(0, 100), off)) == []
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from serve_app.errors import MalformedRequest, ServeAppError, TooFewBars
 from serve_app.model import load_bundle
-from serve_app.monitor import MonitorState
+from serve_app.monitor import Learnt, MonitorState
 from serve_app.monitor.state import SILENT_S
 from serve_app.schemas import encode
 from serve_app.types import Action, Kind, Reason, VariantName
@@ -152,7 +152,7 @@ def test_what_is_told_before_its_reference_is_known_is_looked_at_then() -> None:
     monitor, by = state(), router()
     rows = np.random.default_rng(0).normal(size=(100, 23)).astype(np.float32)
     assert monitor.add(told([decision(seen=row) for row in rows[:70]], by=by)).lacking == ("sha256:0",)
-    monitor.learn("sha256:0", "v1.0", reference)
+    monitor.learn("sha256:0", Learnt("v1.0", reference))
     assert monitor.add(told([decision(seen=row) for row in rows[70:]], by=by)).lacking == ()
     assert monitor.drift["sha256:0"].latest is not None
 
@@ -183,7 +183,7 @@ def test_what_a_model_saw_is_looked_at_once_however_often_it_is_told() -> None:
     reference = load_bundle("models/v1.0").reference
     assert reference is not None
     monitor, by = state(), router()
-    monitor.learn("sha256:0", "v1.0", reference)
+    monitor.learn("sha256:0", Learnt("v1.0", reference))
     rows = np.random.default_rng(0).normal(size=(150, 23)).astype(np.float32)
     by.record([decision(seen=row) for row in rows[:60]], 1.0)
     monitor.add(by.take())
@@ -209,3 +209,14 @@ def test_a_snapshot_can_be_sent() -> None:
     monitor = state()
     monitor.add(told([decision(), decision(reason=Reason.DEADLINE), TooFewBars("10 bars given")]))
     assert orjson.loads(encode(monitor.snapshot())) == monitor.snapshot()
+
+
+def test_ten_thousand_observations_of_a_second_are_all_counted() -> None:
+    """Four routers tell four times, as they do in a second; what that takes is for `benchmarks.monitor` to say."""
+    monitor, routers = state(), [router(name, room=50_000) for name in "abcd"]
+    made = [decision() for _ in range(10_000)]
+    for part in range(16):
+        monitor.add(told(made[part::16], by=routers[part % 4]))
+    counted = monitor.snapshot()
+    assert counted["variants"]["production"]["requests"] == 10_000
+    assert counted["dropped_observations"] == 0

@@ -1,0 +1,103 @@
+"""`python -m benchmarks.viewers`: what it costs that people look at the dashboard."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import click
+import httpx2
+
+from benchmarks.closed_loop import Measured, MissingTool, closed_loop
+from benchmarks.machine import machine
+from benchmarks.process import DidNotStart, free_port
+from benchmarks.record import FULL
+from benchmarks.systems import FUSED, STAGED, System, WrongAnswer
+from deployments.signals import StopSignal, stop_signals
+
+OUT = Path("benchmarks/results/viewers.json")
+VIEWERS = 5
+
+
+class _Viewer:
+    """Somebody who looks: follows the events as the page does, and counts what came."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._left = threading.Event()
+        self.messages = 0
+        self._thread = threading.Thread(target=self._look)
+        self._thread.start()
+
+    def _look(self) -> None:
+        while not self._left.is_set():
+            with httpx2.stream("GET", f"{self._url}/v1/events", timeout=30) as response:
+                for line in response.iter_lines():
+                    self.messages += line.startswith("data: ")
+                    if self._left.is_set():
+                        return
+
+    def leave(self) -> None:
+        self._left.set()
+        self._thread.join()
+
+
+@contextmanager
+def viewers(url: str, n: int) -> Iterator[list[_Viewer]]:
+    """Let so many look until the block ends."""
+    looking = [_Viewer(url) for _ in range(n)]
+    try:
+        yield looking
+    finally:
+        for one in looking:
+            one.leave()
+
+
+def compare(system: System, rounds: int, seconds: float) -> dict[str, Any]:
+    """Measure with nobody and with VIEWERS, in turn; return medians. Raises DidNotStart, WrongAnswer."""
+    runs: dict[bool, list[Measured]] = {False: [], True: []}
+    messages = 0
+    port = free_port()
+    with system.running(port) as load:
+        closed_loop(load, FULL, seconds)
+        for i in range(2 * rounds):
+            looked = i % 4 in (1, 2)  # off on on off: what drifts meets both
+            with viewers(f"http://127.0.0.1:{port}", VIEWERS if looked else 0) as looking:
+                runs[looked].append(closed_loop(load, FULL, seconds))
+            messages += sum(one.messages for one in looking)
+    nobody, somebody = (median(run.per_s for run in runs[looked]) for looked in (False, True))
+    ratios = [b.per_s / a.per_s for a, b in zip(runs[False], runs[True], strict=True)]
+    return {
+        "system": system.name,
+        "nobody_per_s": nobody,
+        "looked_at_per_s": somebody,
+        "ratio": somebody / nobody,
+        "ratios": ratios,
+        "messages_a_viewer_and_second": messages / (rounds * seconds * VIEWERS),
+    }
+
+
+@click.command()
+@click.option("--rounds", type=click.IntRange(min=1), default=10, show_default=True)
+@click.option("--seconds", type=click.FloatRange(min=1), default=5.0, show_default=True, help="Of one measurement.")
+@click.option("--out", type=click.Path(path_type=Path), default=OUT, show_default=True)
+def main(rounds: int, seconds: float, out: Path) -> None:
+    """Compare the throughput of the graph with nobody and with five people at its dashboard."""
+    found = []
+    try:
+        with stop_signals():
+            for system in (FUSED, STAGED):
+                found.append(compare(system, rounds, seconds))
+                click.echo("{system}: {ratio:.3f} of {nobody_per_s:,.0f}/s".format(**found[-1]))
+    except (MissingTool, DidNotStart, WrongAnswer, StopSignal) as error:
+        raise click.ClickException(str(error)) from error
+    out.parent.mkdir(parents=True, exist_ok=True)
+    text = {"machine": machine(), "connections": FULL, "viewers": VIEWERS, "systems": found}
+    out.write_text(json.dumps(text, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
