@@ -1,0 +1,112 @@
+"""The page by itself, over an API in this process: what it says when a key is needed, and when something is missing."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import uvicorn
+
+from serve_app.api import Front, create_api, hash_key
+from serve_app.config import RouterConfig, Topology
+from serve_app.dashboard import Sources
+from serve_app.documentation import Examples
+from serve_app.errors import MonitorUnavailable
+from serve_app.monitor import MonitorState
+from tests.browser.chromium import DESKTOP, Page, chromium
+from tests.unit.monitor.answers import state
+from tests.waiting import free_port, wait_for
+
+KEY = "key-of-desk-a"
+
+
+class Quiet:
+    """A graph that nobody has asked anything, whose monitor may be away, and whose candidate is not ready."""
+
+    def __init__(self) -> None:
+        self.is_away = False
+        self._state: MonitorState = state()
+
+    def readiness(self) -> dict[str, str | None]:
+        return {"production": None, "candidate": "its golden cases have not been reproduced yet"}
+
+    async def decide(self, request_id: str, requests: Any) -> Any:
+        raise AssertionError(f"nobody asks: {request_id}, {requests}")
+
+    async def monitor(self) -> dict[str, Any]:
+        if self.is_away:
+            raise MonitorUnavailable("the monitor does not answer; try again")
+        seen: dict[str, Any] = {"rolling_accuracy": {}, "outcomes": {}, "alerts": [], "events": []}
+        return {**self._state.snapshot(), **seen, "latest": self._state.tape.latest()}
+
+    async def chart(self, symbol: str) -> dict[str, Any]:
+        return self._state.tape.chart(symbol)
+
+    async def stages(self) -> dict[str, Any]:
+        return {"router": {"running": 1, "replicas": 2, "status": "UPDATING"}, "models": {}}
+
+
+@pytest.fixture(scope="module")
+def quiet() -> Quiet:
+    return Quiet()
+
+
+@pytest.fixture(scope="module")
+def url(quiet: Quiet) -> Iterator[str]:
+    front = Front(
+        service=quiet,
+        config=RouterConfig(),
+        feature_list=(),
+        examples=Examples({}, {}, {}),
+        record=lambda _: None,
+        monitor=quiet.monitor,
+        api_key_hashes=(hash_key(KEY),),
+        dashboard=Sources(Topology.FUSED, quiet.monitor, quiet.chart, quiet.stages, quiet.readiness),
+    )
+    port = free_port()
+    server = uvicorn.Server(uvicorn.Config(create_api(front), port=port, log_level="warning", lifespan="off"))
+    thread = threading.Thread(target=asyncio.run, args=(server.serve(),))
+    thread.start()
+    wait_for(lambda: server.started, 30, lambda: "the API does not start")
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.fixture(scope="module")
+def page(url: str) -> Iterator[Page]:
+    with chromium(DESKTOP) as opened:
+        opened.open(f"{url}/dashboard/")
+        yield opened
+
+
+def test_a_key_is_asked_for_and_used(page: Page) -> None:
+    page.shows("#state", "A key is needed")
+    page.write("#api-key", "a wrong key")
+    page.click("#ask-key button")
+    page.has("dialog[open]")  # and asked for again
+    page.write("#api-key", KEY)
+    page.click("#ask-key button")
+    page.shows("#state", "Not ready")
+    assert all("401" in complaint for complaint in page.complaints())
+
+
+def test_why_a_variant_may_not_serve_is_seen(page: Page) -> None:
+    page.shows("#stages", "its golden cases have not been reproduced yet")
+    page.shows("#stages", "1 of 2 replicas (updating)")
+
+
+def test_what_is_not_known_is_said_and_not_left_blank(page: Page) -> None:
+    page.shows("#variants", "Nothing has been asked yet.")
+    page.shows("#features", "No verdict yet")
+    page.shows("#evidence", "No evidence: it needs a journal")
+    page.shows("#in-force", "The configuration is in force.")
+    page.has("#controls:not([hidden])", 0)
+
+
+def test_a_monitor_that_is_away_is_said_until_it_is_back(quiet: Quiet, page: Page) -> None:
+    quiet.is_away = True
+    page.shows("#trouble", "the monitor does not answer")
+    quiet.is_away = False
+    page.has("#trouble[hidden]")
