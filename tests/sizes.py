@@ -26,6 +26,7 @@ SIZES: dict[str, tuple[int, int]] = {
     "kills of the monitor": (5, 20),
     "blocks without drift": (200, 2000),
     "histories of losses": (60, 400),
+    "windows of a budget": (1_000, 20_000),
 }
 """What is counted → how many in CI, how many in a full run."""
 
