@@ -3,7 +3,7 @@
 import json
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -57,3 +57,12 @@ def closed_loop(load: Load, connections: int, seconds: float) -> Measured:
         arguments = [urlsplit(load.url).path, load.content_type, *map(str, files)]
         output = subprocess.run([wrk, *connection, "--", *arguments], check=True, capture_output=True, text=True).stdout
     return Measured(**json.loads(output.splitlines()[-1]))
+
+
+def in_turn(rounds: int, measure: Callable[[bool], Measured]) -> dict[bool, list[Measured]]:
+    """Measure without and with something, `rounds` times each: off, on, on, off, so that what drifts meets both."""
+    runs: dict[bool, list[Measured]] = {False: [], True: []}
+    for i in range(2 * rounds):
+        on = i % 4 in (1, 2)
+        runs[on].append(measure(on))
+    return runs

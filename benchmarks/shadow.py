@@ -15,7 +15,7 @@ from typing import Any
 import click
 import yaml
 
-from benchmarks.closed_loop import Load, Measured, MissingTool, closed_loop
+from benchmarks.closed_loop import Load, Measured, MissingTool, closed_loop, in_turn
 from benchmarks.faulty import FAULT, FAULTS
 from benchmarks.machine import machine
 from benchmarks.process import DidNotStart, free_port
@@ -73,13 +73,14 @@ def graph(fault: str) -> Iterator[tuple[Load, str]]:
 
 def compare(fault: str, rounds: int, seconds: float) -> dict[str, Any]:
     """Measure with the shadow off and on, in turn; return medians, their ratio, and what was not answered well."""
-    runs: dict[bool, list[Measured]] = {False: [], True: []}
     with graph(fault) as (load, url), SignalClient(url, KEY) as client:
-        closed_loop(load, FULL, seconds)
-        for i in range(2 * rounds):
-            on = i % 4 in (1, 2)  # off on on off: what drifts meets both
+
+        def measure(on: bool) -> Measured:
             client.change_release("shadow", {"shadow": on, "who": "benchmark", "why": "to compare"})
-            runs[on].append(closed_loop(load, FULL, seconds))
+            return closed_loop(load, FULL, seconds)
+
+        closed_loop(load, FULL, seconds)
+        runs = in_turn(rounds, measure)
     off, on_ = (median(run.per_s for run in runs[on]) for on in (False, True))
     bad = sum(run.not_2xx + run.lost for run in (*runs[False], *runs[True]))
     return {"candidate": fault, "off_per_s": off, "on_per_s": on_, "ratio": on_ / off, "not_answered": bad}

@@ -11,7 +11,7 @@ from typing import Any
 import click
 import httpx2
 
-from benchmarks.closed_loop import Measured, MissingTool, closed_loop
+from benchmarks.closed_loop import Measured, MissingTool, closed_loop, in_turn
 from benchmarks.machine import machine
 from benchmarks.process import DidNotStart, free_port
 from benchmarks.record import FULL
@@ -58,16 +58,19 @@ def viewers(url: str, n: int) -> Iterator[list[_Viewer]]:
 
 def compare(system: System, rounds: int, seconds: float) -> dict[str, Any]:
     """Measure with nobody and with VIEWERS, in turn; return medians. Raises DidNotStart, WrongAnswer."""
-    runs: dict[bool, list[Measured]] = {False: [], True: []}
     messages = 0
     port = free_port()
     with system.running(port) as load:
-        closed_loop(load, FULL, seconds)
-        for i in range(2 * rounds):
-            looked = i % 4 in (1, 2)  # off on on off: what drifts meets both
+
+        def measure(looked: bool) -> Measured:
+            nonlocal messages
             with viewers(f"http://127.0.0.1:{port}", VIEWERS if looked else 0) as looking:
-                runs[looked].append(closed_loop(load, FULL, seconds))
+                measured = closed_loop(load, FULL, seconds)
             messages += sum(one.messages for one in looking)
+            return measured
+
+        closed_loop(load, FULL, seconds)
+        runs = in_turn(rounds, measure)
     nobody, somebody = (median(run.per_s for run in runs[looked]) for looked in (False, True))
     ratios = [b.per_s / a.per_s for a, b in zip(runs[False], runs[True], strict=True)]
     return {
