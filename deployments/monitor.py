@@ -18,6 +18,7 @@ import ray
 from ray.exceptions import RayError
 
 from deployments.metrics import MonitorMetrics
+from deployments.replicas import Replicas, replicas
 from serve_app.api import Call
 from serve_app.config import MonitorConfig
 from serve_app.decision_log import DecisionLog, Given
@@ -90,6 +91,10 @@ class MonitorActor:
         """Return that with the latest decisions, for the dashboard."""
         self._begin()
         return self._watch.view()
+
+    async def replicas(self) -> Replicas:
+        """Return how many replicas each stage has: asked here, since it is dear, and no request waits for it here."""
+        return await asyncio.to_thread(replicas)
 
     async def chart(self, symbol: str) -> dict[str, Any]:
         """Return the latest bars of a symbol, and what was decided at them."""
@@ -212,6 +217,10 @@ class Reporter:
     async def chart(self, symbol: str) -> dict[str, Any]:
         """Return the latest bars of a symbol, and what was decided at them. Raises MonitorUnavailable."""
         return await self._asked("chart", symbol)
+
+    async def replicas(self) -> Replicas:
+        """Return how many replicas each stage of each application has. Raises MonitorUnavailable."""
+        return await self._asked("replicas")
 
     async def _asked(self, what: str, *about: str) -> dict[str, Any]:
         try:

@@ -18,7 +18,7 @@ from deployments.lanes import Lanes
 from deployments.metrics import ShadowMetrics
 from deployments.monitor import MonitorArgs, Reporter
 from deployments.releases import Follower, ledger_of, service_of
-from deployments.replicas import replicas
+from deployments.replicas import stages as stages_of
 from deployments.stages import StageHandles
 from serve_app.api import Front, Past, create_api
 from serve_app.config import AppConfig, RouterTuning, parse_section
@@ -95,7 +95,7 @@ class RouterDeployment:
 
     def _sources(self) -> Sources:
         async def stages() -> dict[str, Any]:
-            return await asyncio.to_thread(replicas, self._application, self._lanes.places())
+            return stages_of(await self._reporter.replicas(), self._application, self._lanes.places())
 
         return Sources(
             topology=self._config.topology,

@@ -56,6 +56,8 @@ class Watch:
         self._clock = clock
         self._book = AlertBook(config.pending_s, config.resolve_after_s)
         self._restored = False
+        self._shown: Mapping[str, Any] | None = None
+        """The snapshot of the latest look."""
         self._judged: dict[VariantName, Judged] = {}
         self._judged_of: object = None
         """What they were judged by: they are judged again when it has changed."""
@@ -76,7 +78,8 @@ class Watch:
                 away = True
             except Exception:  # whatever it was: a watch that ended would tell of nothing any more
                 log.exception("the monitor could not look")
-            self._show(self.snapshot())
+            self._shown = self.snapshot()
+            self._show(self._shown)
             await asyncio.sleep(LOOK_S)
 
     async def look(self) -> None:
@@ -151,8 +154,8 @@ class Watch:
         }
 
     def view(self) -> dict[str, Any]:
-        """Return the snapshot, and the latest decisions."""
-        return {**self.snapshot(), "latest": self.state.tape.latest()}
+        """Return the snapshot of the latest look, and the latest decisions: what people look at may be a second old."""
+        return {**(self._shown or self.snapshot()), "latest": self.state.tape.latest()}
 
     def alerts(self) -> dict[str, Any]:
         """Return what `GET /v1/alerts` answers."""

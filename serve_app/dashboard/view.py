@@ -14,7 +14,7 @@ from serve_app.errors import ServeAppError
 from serve_app.evidence import Experiments
 
 T = TypeVar("T")
-STAGES_S, RELEASES_S, EVIDENCE_S = 2.0, 2.0, 60.0
+STAGES_S, RELEASES_S, EVIDENCE_S = 10.0, 2.0, 60.0
 """How old each part may be: the more it costs, the older."""
 CHANGES = 8
 """Of the releases, that are shown: the latest."""

@@ -20,6 +20,7 @@ from tests.e2e.conftest import ROOT, is_ready
 from tests.waiting import wait_for
 
 URL, PORT = "http://127.0.0.1:8000", 8000
+OF_MAKE = ("ARGS", "MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS", "MAKELEVEL")
 SERVES = ("make demo", "signalgraph up", "serve run")
 """Commands that go on until they are stopped."""
 NEEDS_MORE = re.escape("<!-- needs a ") + "(?:cluster|run of your own)" + re.escape(" -->\n")
@@ -87,7 +88,8 @@ def reader(folder: Path) -> Iterator[Reader]:
     up_to_date = subprocess.run(["make", "--question", "setup", f"VENV={binaries.parent}"], cwd=ROOT, check=False)
     assert up_to_date.returncode == 0, "the environment is older than requirements.lock or pyproject.toml: make setup"
     environment = {
-        **os.environ,
+        # What `make test ARGS=…` was told is nothing to the `make` that the reader types.
+        **{name: value for name, value in os.environ.items() if name not in OF_MAKE},
         "HOME": str(folder),
         "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}",
         # The clone uses the environment that the tests run in: `make` finds it set up.

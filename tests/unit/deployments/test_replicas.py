@@ -6,7 +6,7 @@ import pytest
 from ray import serve
 from ray.serve.schema import ApplicationStatusOverview, DeploymentStatusOverview, ServeStatus
 
-from deployments.replicas import replicas
+from deployments.replicas import replicas, stages
 from serve_app.types import VariantName
 
 PRODUCTION, CANDIDATE = VariantName.PRODUCTION, VariantName.CANDIDATE
@@ -44,7 +44,7 @@ def test_each_stage_has_its_replicas_and_each_variant_the_model_that_holds_it(cl
     cluster["model-candidate"] = application(model=deployment("UNHEALTHY"))
     cluster["something-else"] = application(router=deployment("HEALTHY", RUNNING=9))
     moved = {PRODUCTION: CANDIDATE, CANDIDATE: PRODUCTION}  # after a promotion
-    assert replicas("signals", moved) == {
+    assert stages(replicas(), "signals", moved) == {
         "router": {"running": 1, "replicas": 2, "status": "UPDATING"},
         "models": {
             "production": {"running": 0, "replicas": 0, "status": "UNHEALTHY"},
@@ -55,10 +55,10 @@ def test_each_stage_has_its_replicas_and_each_variant_the_model_that_holds_it(cl
 
 def test_what_runs_inside_the_router_is_not_named(cluster: dict[str, Any]) -> None:
     cluster["signals"] = application(router=deployment("HEALTHY", RUNNING=2))
-    found = replicas("signals", {PRODUCTION: PRODUCTION})
+    found = stages(replicas(), "signals", {PRODUCTION: PRODUCTION})
     assert found == {"router": {"running": 2, "replicas": 2, "status": "HEALTHY"}, "models": {}}
 
 
 def test_a_controller_that_knows_nothing_yet_is_nothing_to_show(cluster: dict[str, Any]) -> None:
     assert not cluster
-    assert replicas("signals", {PRODUCTION: PRODUCTION}) == {"models": {}}
+    assert stages(replicas(), "signals", {PRODUCTION: PRODUCTION}) == {"models": {}}
