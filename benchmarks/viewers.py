@@ -1,7 +1,9 @@
 """`python -m benchmarks.viewers`: what it costs that people look at the dashboard."""
 
 import json
+import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
@@ -11,16 +13,19 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import click
+import psutil
 
 from benchmarks.closed_loop import Measured, MissingTool, closed_loop, in_turn
 from benchmarks.machine import machine
 from benchmarks.process import DidNotStart, free_port
 from benchmarks.record import FULL
 from benchmarks.systems import FUSED, STAGED, System, WrongAnswer
+from deployments import processes, runs
 from deployments.signals import StopSignal, stop_signals
 
 OUT = Path("benchmarks/results/viewers.json")
 VIEWERS = 5
+SAID = "{system}: {ratio:.3f} of {nobody_per_s:,.0f}/s; when idle, {share_of_the_machine:.3f} of the machine"
 
 
 class _Viewer:
@@ -59,6 +64,28 @@ def viewers(url: str, n: int) -> Iterator[list[_Viewer]]:
             one.leave()
 
 
+def _cpu_s(port: int) -> float:
+    """Return what the processes of the graph at a port have computed so far: of all of them, Ray's own too."""
+    (run,) = runs.known(runs.state_dir(os.environ, Path.home()), port)
+    times = [process.cpu_times() for process in processes.of(run.run_id)]
+    return sum(one.user + one.system for one in times)
+
+
+def idle(port: int, rounds: int, seconds: float) -> dict[bool, float]:
+    """Return what a graph that nobody asks computes, in ms a second, with nobody and with VIEWERS: medians, in turn.
+
+    Throughput on a shared machine wanders by several percent; this does not.
+    """
+    found: dict[bool, list[float]] = {False: [], True: []}
+    for i in range(2 * rounds):
+        looked = i % 4 in (1, 2)
+        with viewers(f"http://127.0.0.1:{port}", VIEWERS if looked else 0):
+            before, started = _cpu_s(port), time.monotonic()
+            time.sleep(seconds)
+            found[looked].append(1e3 * (_cpu_s(port) - before) / (time.monotonic() - started))
+    return {looked: median(ms) for looked, ms in found.items()}
+
+
 def compare(system: System, rounds: int, seconds: float) -> dict[str, Any]:
     """Measure with nobody and with VIEWERS, in turn; return medians. Raises DidNotStart, WrongAnswer."""
     messages = 0
@@ -73,15 +100,18 @@ def compare(system: System, rounds: int, seconds: float) -> dict[str, Any]:
             return measured
 
         closed_loop(load, FULL, seconds)
-        runs = in_turn(rounds, measure)
-    nobody, somebody = (median(run.per_s for run in runs[looked]) for looked in (False, True))
-    ratios = [b.per_s / a.per_s for a, b in zip(runs[False], runs[True], strict=True)]
+        throughput = in_turn(rounds, measure)
+        busy = idle(port, max(2, rounds // 2), 2 * seconds)
+    nobody, somebody = (median(run.per_s for run in throughput[looked]) for looked in (False, True))
+    ratios = [b.per_s / a.per_s for a, b in zip(throughput[False], throughput[True], strict=True)]
     return {
         "system": system.name,
         "nobody_per_s": nobody,
         "looked_at_per_s": somebody,
         "ratio": somebody / nobody,
         "ratios": ratios,
+        "idle_cpu_ms_per_s": {"nobody": busy[False], "looked_at": busy[True]},
+        "share_of_the_machine": (busy[True] - busy[False]) / 1e3 / psutil.cpu_count(),
         "messages_a_viewer_and_second": messages / (rounds * seconds * VIEWERS),
     }
 
@@ -97,7 +127,7 @@ def main(rounds: int, seconds: float, out: Path) -> None:
         with stop_signals():
             for system in (FUSED, STAGED):
                 found.append(compare(system, rounds, seconds))
-                click.echo("{system}: {ratio:.3f} of {nobody_per_s:,.0f}/s".format(**found[-1]))
+                click.echo(SAID.format(**found[-1]))
     except (MissingTool, DidNotStart, WrongAnswer, StopSignal) as error:
         raise click.ClickException(str(error)) from error
     out.parent.mkdir(parents=True, exist_ok=True)
