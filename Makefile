@@ -20,11 +20,14 @@ $(STAMP):
 demo: setup  ## run the A/B graph and replay real bars through it (ARGS=--exit to stop afterwards)
 	@$(BIN)/signalgraph demo $(ARGS)
 
+# Unit tests share nothing, so that they run on several cores; all others have the machine, and its ports, to themselves.
 test: setup  ## every test, at sizes that fit CI
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest tests/unit --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest --ignore tests/unit
 
 prove: setup  ## the same tests at full sizes
-	SIGNALGRAPH_PROVE=1 $(BIN)/python -m pytest $(ARGS)
+	SIGNALGRAPH_PROVE=1 $(BIN)/python -m pytest tests/unit --numprocesses auto --maxprocesses 4 --dist loadfile
+	SIGNALGRAPH_PROVE=1 $(BIN)/python -m pytest --ignore tests/unit
 
 check: setup  ## formatting, lint, types, import rules, configurations, bundles
 	$(BIN)/ruff format --check .

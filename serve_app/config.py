@@ -173,7 +173,7 @@ class AlertsConfig(Section):
     inference_latency: Rule | None = RULES[AlertName.INFERENCE_LATENCY]
     """95th percentile of the latency in ms, of the latest `window` answers: above the limit."""
     memory: Rule | None = RULES[AlertName.MEMORY]
-    """Share of a node's memory in use: above the limit."""
+    """Share of the memory of a node, or of a GPU in it, in use: above the limit."""
     error_rate: Rule | None = RULES[AlertName.ERROR_RATE]
     """Share of the latest `window` requests that the server failed: above the limit."""
     abstention_rate: Rule | None = RULES[AlertName.ABSTENTION_RATE]

@@ -85,7 +85,9 @@ def readings(state: MonitorState, judged: Mapping[VariantName, Judged], config: 
     """Measure everything that has a rule."""
     rules = config.rules()
     if rule := rules.get(AlertName.MEMORY):
-        yield _above(AlertName.MEMORY, None, state.memory, rule, "{:.0%} of a node's memory is in use")
+        yield _above(
+            AlertName.MEMORY, None, state.memory, rule, "{:.0%} of the memory of a node, or of a GPU in it, is in use"
+        )
     if rule := rules.get(AlertName.ERROR_RATE):
         failed = share(state.failed, rule.window)
         yield _above(AlertName.ERROR_RATE, None, failed, rule, "{:.1%} of requests fail")
