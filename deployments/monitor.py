@@ -202,8 +202,7 @@ class Reporter:
                 label, threshold = bundle.config.label, bundle.config.strategy.signal_threshold
                 learnt = Learnt(bundle.version, bundle.reference, label.horizon_bars, threshold)
                 await actor.learn.remote(digest, learnt)
-        past = self._gathering.past()
-        if heard.is_new and past.decisions:
+        if heard.is_new and (past := self._gathering.past()).decisions:
             await actor.push.remote(past, True)
 
     async def snapshot(self) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """What the monitor is told: the decisions of one router since it last told, and its errors since it began."""
 
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -12,8 +13,8 @@ from serve_app.monitor.drift import Seen
 from serve_app.reference import Reference
 from serve_app.types import Decision, Kind
 
-MOST_SEEN = 500
-"""Rows of a bundle that are looked at, of those that are told together: the latest."""
+MOST_SEEN = 100
+"""Rows of a bundle that are looked at, of those that are told together: a block a telling, however busy a router is."""
 
 
 class Answered(NamedTuple):
@@ -105,12 +106,18 @@ def _age(answer: Answered) -> float | None:
 
 
 def seen_of(answers: Iterable[Answered]) -> dict[str, Seen]:
-    """Return what each bundle saw and said, by digest: the latest MOST_SEEN rows."""
+    """Return what each bundle saw and said, by digest: MOST_SEEN rows that follow each other, from anywhere."""
     by_digest: dict[str, list[Decision]] = {}
     for answer in answers:
         if answer.decision.seen is not None:
             by_digest.setdefault(answer.decision.bundle_digest, []).append(answer.decision)
-    return {digest: _seen(decisions[-MOST_SEEN:]) for digest, decisions in by_digest.items()}
+    return {digest: _seen(_some(decisions)) for digest, decisions in by_digest.items()}
+
+
+def _some(decisions: Sequence[Decision]) -> Sequence[Decision]:
+    """Not always the last: of a batch that asks for its symbols by name, the first ones would never be looked at."""
+    start = zlib.crc32(decisions[0].decision_id.encode()) % max(1, len(decisions) - MOST_SEEN + 1)
+    return decisions[start : start + MOST_SEEN]
 
 
 def _seen(decisions: Sequence[Decision]) -> Seen:
