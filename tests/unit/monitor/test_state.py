@@ -220,3 +220,17 @@ def test_ten_thousand_observations_of_a_second_are_all_counted() -> None:
     counted = monitor.snapshot()
     assert counted["variants"]["production"]["requests"] == 10_000
     assert counted["dropped_observations"] == 0
+
+
+def test_what_is_looked_at_of_a_large_batch_is_not_always_its_end() -> None:
+    """A block that follows itself, from somewhere else each time."""
+    starts = set()
+    for _ in range(50):
+        made = [decision(seen=np.full(2, i, np.float32)) for i in range(500)]
+        (seen,) = told(made).seen.values()
+        rows = seen.values[:, 0].astype(int).tolist()
+        assert rows == list(range(rows[0], rows[0] + 100))
+        starts.add(rows[0])
+    assert len(starts) > 30
+    assert min(starts) < 100
+    assert max(starts) > 300
