@@ -20,14 +20,11 @@ $(STAMP):
 demo: setup  ## run the A/B graph and replay real bars through it (ARGS=--exit to stop afterwards)
 	@$(BIN)/signalgraph demo $(ARGS)
 
-# Unit tests share nothing, so that they run on several cores; all others have the machine, and its ports, to themselves.
 test: setup  ## every test, at sizes that fit CI
-	$(BIN)/python -m pytest tests/unit --numprocesses auto --maxprocesses 4 --dist loadfile
-	$(BIN)/python -m pytest --ignore tests/unit
+	$(BIN)/python -m pytest $(ARGS)
 
 prove: setup  ## the same tests at full sizes
-	SIGNALGRAPH_PROVE=1 $(BIN)/python -m pytest tests/unit --numprocesses auto --maxprocesses 4 --dist loadfile
-	SIGNALGRAPH_PROVE=1 $(BIN)/python -m pytest --ignore tests/unit
+	SIGNALGRAPH_PROVE=1 $(BIN)/python -m pytest $(ARGS)
 
 check: setup  ## formatting, lint, types, import rules, configurations, bundles
 	$(BIN)/ruff format --check .

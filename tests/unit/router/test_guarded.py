@@ -295,7 +295,9 @@ def test_only_alerts_of_the_plan_that_began_under_it_end_it(world: World) -> Non
 
 
 @pytest.mark.parametrize(
-    "change", [split(0.5, None, None), promoted, lambda release: release.changed(shadow=False)], ids=str
+    "change",
+    [split(0.5, None, None), promoted, lambda release: release.changed(shadow=False)],
+    ids=["split", "promoted", "shadow"],
 )
 def test_any_change_by_hand_ends_it(world: World, change: Callable[[Release], Release]) -> None:
     assert world.ledger.change(Step.SPLIT, change, author(BEGAN)).release.plan is None
