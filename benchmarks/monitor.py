@@ -1,6 +1,5 @@
 """`python -m benchmarks.monitor`: what 10,000 observations a second cost the monitor, and the router that tells."""
 
-import json
 import pickle
 import time
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from typing import Any
 import click
 import numpy as np
 
-from benchmarks.machine import machine
+from benchmarks.command import write
 from serve_app.config import AlertsConfig
 from serve_app.model import load_bundle
 from serve_app.monitor import Gathering, Learnt, MonitorState, readings
@@ -101,8 +100,7 @@ def main(seconds: int, out: Path) -> None:
         "10,000 observations take a router {tell_ms} ms to gather and {send_ms} ms to send, and the monitor"
         " {hear_ms} ms to hear and {look_ms} ms to hold against its rules".format(**found)
     )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps({"machine": machine(), "observations": OBSERVATIONS, **found}, indent=1) + "\n")
+    write(out, observations=OBSERVATIONS, **found)
 
 
 if __name__ == "__main__":

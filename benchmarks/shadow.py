@@ -1,6 +1,5 @@
 """`python -m benchmarks.shadow`: what a shadow costs, in particular one that sleeps or raises in every call."""
 
-import json
 import os
 import secrets
 import sys
@@ -15,15 +14,14 @@ from typing import Any
 import click
 import yaml
 
-from benchmarks.closed_loop import Load, Measured, MissingTool, closed_loop, in_turn
+from benchmarks.closed_loop import Load, Measured, closed_loop, in_turn
+from benchmarks.command import measuring, write
 from benchmarks.faulty import FAULT, FAULTS
-from benchmarks.machine import machine
-from benchmarks.process import DidNotStart, free_port
+from benchmarks.process import free_port
 from benchmarks.record import FULL
-from benchmarks.systems import CONFIGS, MODEL_REMOTE, WrongAnswer
+from benchmarks.systems import CONFIGS, MODEL_REMOTE
 from benchmarks.workload import reference
 from deployments import ports, profile
-from deployments.signals import StopSignal, stop_signals
 from serve_app.api import CONTROL_KEY
 from serve_app.client import SignalClient
 from serve_app.model import write_bundle
@@ -93,15 +91,11 @@ def compare(fault: str, rounds: int, seconds: float) -> dict[str, Any]:
 def main(rounds: int, seconds: float, out: Path) -> None:
     """Compare the throughput of `model_remote` with the shadow off and on, for each kind of candidate."""
     found = []
-    try:
-        with stop_signals():
-            for fault in FAULTS:
-                found.append(compare(fault, rounds, seconds))
-                click.echo("a candidate that {candidate}: {ratio:.3f} of {off_per_s:,.0f}/s".format(**found[-1]))
-    except (MissingTool, DidNotStart, WrongAnswer, StopSignal) as error:
-        raise click.ClickException(str(error)) from error
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps({"machine": machine(), "connections": FULL, "candidates": found}, indent=1) + "\n")
+    with measuring():
+        for fault in FAULTS:
+            found.append(compare(fault, rounds, seconds))
+            click.echo("a candidate that {candidate}: {ratio:.3f} of {off_per_s:,.0f}/s".format(**found[-1]))
+    write(out, connections=FULL, candidates=found)
 
 
 if __name__ == "__main__":

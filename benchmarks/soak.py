@@ -1,6 +1,5 @@
 """`python -m benchmarks.soak`: minutes of steady load, and what the memory of each process does meanwhile."""
 
-import json
 import sys
 import threading
 import time
@@ -13,13 +12,12 @@ import click
 import numpy as np
 import psutil
 
-from benchmarks.closed_loop import MissingTool, closed_loop
-from benchmarks.machine import machine
+from benchmarks.closed_loop import closed_loop
+from benchmarks.command import measuring, write
 from benchmarks.open_loop import open_loop
-from benchmarks.process import DidNotStart, free_port
+from benchmarks.process import free_port
 from benchmarks.record import FULL
-from benchmarks.systems import OURS, System, WrongAnswer
-from deployments.signals import StopSignal, stop_signals
+from benchmarks.systems import OURS, System
 
 OUT = Path("benchmarks/results/soak.json")
 SHARE = 0.7
@@ -118,20 +116,15 @@ def soak(system: System, seconds: float) -> tuple[dict[int, int], list[Sample]]:
 def main(topology: str, minutes: float, out: Path) -> None:
     """Load one of our graphs, and print how fast each process grew; exit with 1 when an answer was lost or an error."""
     (system,) = (one for one in OURS if one.name == topology)
-    try:
-        with stop_signals():
-            counts, samples = soak(system, 60 * minutes)
-    except (MissingTool, DidNotStart, WrongAnswer, StopSignal) as error:
-        raise click.ClickException(str(error)) from error
+    with measuring():
+        counts, samples = soak(system, 60 * minutes)
     grown = growth(samples)
     for one in grown:
         click.echo(
             f"{one.slope_mib_per_min:+7.2f} MiB/min  {one.first_mib:6.0f} → {one.last_mib:6.0f} MiB  {one.process}"
         )
     click.echo(f"answers by status (0: none): {counts}")
-    seen = {"machine": machine(), "topology": topology, "minutes": minutes, "answers": counts}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps({**seen, "processes": [asdict(one) for one in grown]}, indent=1))
+    write(out, topology=topology, minutes=minutes, answers=counts, processes=[asdict(one) for one in grown])
     sys.exit(0 if counts.keys() <= {200, 429, 503} else 1)
 
 

@@ -1,6 +1,5 @@
 """`python -m benchmarks.viewers`: what it costs that people look at the dashboard."""
 
-import json
 import os
 import threading
 import time
@@ -15,13 +14,12 @@ from urllib.parse import urlsplit
 import click
 import psutil
 
-from benchmarks.closed_loop import Measured, MissingTool, closed_loop, in_turn
-from benchmarks.machine import machine
-from benchmarks.process import DidNotStart, free_port
+from benchmarks.closed_loop import Measured, closed_loop, in_turn
+from benchmarks.command import measuring, write
+from benchmarks.process import free_port
 from benchmarks.record import FULL
 from benchmarks.systems import FUSED, STAGED, System, WrongAnswer
 from deployments import processes, runs
-from deployments.signals import StopSignal, stop_signals
 
 OUT = Path("benchmarks/results/viewers.json")
 VIEWERS = 5
@@ -121,16 +119,11 @@ def compare(system: System, rounds: int, seconds: float) -> dict[str, Any]:
 def main(rounds: int, seconds: float, out: Path) -> None:
     """Compare the throughput of the graph with nobody and with five people at its dashboard."""
     found = []
-    try:
-        with stop_signals():
-            for system in (FUSED, STAGED):
-                found.append(compare(system, rounds, seconds))
-                click.echo(SAID.format(**found[-1]))
-    except (MissingTool, DidNotStart, WrongAnswer, StopSignal) as error:
-        raise click.ClickException(str(error)) from error
-    out.parent.mkdir(parents=True, exist_ok=True)
-    text = {"machine": machine(), "connections": FULL, "viewers": VIEWERS, "systems": found}
-    out.write_text(json.dumps(text, indent=1) + "\n")
+    with measuring():
+        for system in (FUSED, STAGED):
+            found.append(compare(system, rounds, seconds))
+            click.echo(SAID.format(**found[-1]))
+    write(out, connections=FULL, viewers=VIEWERS, systems=found)
 
 
 if __name__ == "__main__":

@@ -147,7 +147,6 @@ class Reporter:
         away = False
         while True:
             await asyncio.sleep(self._args.config.push_interval_ms / 1e3)
-            await self._write_down()
             if not self._gathering.waits and asyncio.get_running_loop().time() - self._told_at < HEARTBEAT_S:
                 continue
             try:
@@ -161,13 +160,10 @@ class Reporter:
             else:
                 away = False
 
-    async def _write_down(self) -> None:
-        if self._log is None:
-            return
-        try:
-            await asyncio.to_thread(self._log.flush)
-        except Exception:  # whatever it was: nobody's answer hangs on a line of a log
-            log.exception("the decision log could not be written")
+    async def write_forever(self) -> None:
+        """Write the decision log, until cancelled: not with the pushes, so that a slow disk keeps none back."""
+        if self._log is not None:
+            await self._log.write_forever(self._args.config.push_interval_ms / 1e3)
 
     async def close(self) -> None:
         """Write down what was answered last."""

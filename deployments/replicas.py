@@ -23,11 +23,11 @@ def replicas() -> Replicas:
 
 
 def _counted(deployment: DeploymentStatusOverview) -> dict[str, Any]:
-    states = {str(getattr(state, "value", state)): n for state, n in deployment.replica_states.items()}
+    states = deployment.replica_states
     return {
-        "running": states.get(RUNNING, 0),
+        "running": sum(n for state, n in states.items() if state == RUNNING),
         "replicas": sum(states.values()),
-        "status": str(getattr(deployment.status, "value", deployment.status)),
+        "status": deployment.status.value,
     }
 
 

@@ -142,7 +142,7 @@ class RouterDeployment:
         abstains from nothing; one whose stages do not answer yet starts all the same, and says at /ready what it lacks.
         """
         await self._service.prove()
-        work = [self._prove(), self._reporter.push_forever()]
+        work = [self._prove(), self._reporter.push_forever(), self._reporter.write_forever()]
         if self._follower:
             work.append(self._follower.follow_forever())
         if self._follower and self._journal:

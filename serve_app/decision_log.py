@@ -4,9 +4,11 @@ Plain `logging` and orjson in place of structlog or Ray's JSON logging: a share 
 their ids, and a line has to stay out of the log of the process, whose level is WARNING.
 """
 
+import asyncio
 import fcntl
 import logging
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -18,7 +20,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from serve_app.config import DecisionLogConfig
-from serve_app.errors import ServeAppError
+from serve_app.errors import ConfigError, ServeAppError
 from serve_app.types import Decision
 
 FEATURES = 5
@@ -58,19 +60,24 @@ class DecisionLog:
     """The log of one router. `add` never waits; `flush` writes, in a thread."""
 
     def __init__(self, config: DecisionLogConfig, names: Callable[[str], Sequence[str]]) -> None:
-        """`names` returns the features of a bundle by its digest. Raises OSError when the folder cannot be written."""
+        """`names` returns the features of a bundle by its digest. Raises ConfigError for an unusable folder."""
         self._share = config.share
         self._names = names
         self._known: dict[str, Sequence[str]] = {}
         self._waiting: deque[Given] = deque()
         self._dropped = 0
-        path, self._lock = _own_file(Path(config.folder))
+        self._writing = threading.Lock()
+        """A flush in a thread goes on when whoever awaited it was cancelled."""
+        try:
+            path, self._lock = _own_file(Path(config.folder))
+        except OSError as error:
+            raise ConfigError(f"monitor.log.folder: {config.folder} cannot be written: {error.strerror}") from error
         self._lines = JsonLines(path, config.max_bytes, config.files)
 
     def add(self, given: Iterable[Given]) -> None:
         """Remember answers for the next `flush`: every error, and the decisions that fall into the share."""
         for one in given:
-            if isinstance(one.answer, Decision) and not _falls_into(self._share, one.answer.decision_id):
+            if isinstance(one.answer, Decision) and not one.answer.is_drawn(self._share):
                 continue
             if len(self._waiting) < WAITING:
                 self._waiting.append(one)
@@ -79,11 +86,21 @@ class DecisionLog:
 
     def flush(self) -> None:
         """Write what waits."""
-        if self._dropped:
-            log.warning("%d lines of the decision log were dropped: its disk is too slow", self._dropped)
-            self._dropped = 0
-        for _ in range(len(self._waiting)):
-            self._lines.write(self._line(self._waiting.popleft()))
+        with self._writing:
+            if self._dropped:
+                log.warning("%d lines of the decision log were dropped: its disk is too slow", self._dropped)
+                self._dropped = 0
+            for _ in range(len(self._waiting)):
+                self._lines.write(self._line(self._waiting.popleft()))
+
+    async def write_forever(self, every_s: float) -> None:
+        """Flush again and again, until cancelled. Nobody's answer hangs on a line of a log."""
+        while True:
+            await asyncio.sleep(every_s)
+            try:
+                await asyncio.to_thread(self.flush)
+            except Exception:  # whatever it was: the next lines may be written again
+                log.exception("the decision log could not be written")
 
     def close(self) -> None:
         """Write what waits, and let go of the file."""
@@ -116,13 +133,15 @@ class DecisionLog:
         if decision.seen is None:
             return {}
         if decision.bundle_digest not in self._known:
-            self._known[decision.bundle_digest] = self._names(decision.bundle_digest)[:FEATURES]
+            self._known[decision.bundle_digest] = self._names_of(decision.bundle_digest)[:FEATURES]
         return dict(zip(self._known[decision.bundle_digest], decision.seen.tolist(), strict=False))
 
-
-def _falls_into(share: float, decision_id: str) -> bool:
-    """Whether a decision is in a share of all: by its id, so that whoever answers it again says the same."""
-    return int(decision_id[:8], 16) < share * 2**32
+    def _names_of(self, digest: str) -> Sequence[str]:
+        try:
+            return self._names(digest)
+        except ServeAppError as error:  # a folder that has gone since it was loaded
+            log.warning("the decision log has no features of %s: %s", digest, error)
+            return ()
 
 
 def _own_file(folder: Path) -> tuple[Path, int]:

@@ -40,13 +40,12 @@ Offer = Callable[[Sequence[Answered]], None]
 
 
 def sampled(offer: Offer, share: float) -> Offer:
-    """Return what offers a share of the decisions only, drawn by their ids (UUIDs from hashes): the same for all."""
+    """Return what offers a share of the decisions only."""
     if share == 1:
         return offer
-    below = share * 2**32
 
     def some(answered: Sequence[Answered]) -> None:
-        drawn = [one for one in answered if int(one.decision.decision_id[:8], 16) < below]
+        drawn = [one for one in answered if one.decision.is_drawn(share)]
         if drawn:
             offer(drawn)
 

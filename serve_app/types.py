@@ -294,6 +294,10 @@ class Decision:
     seen: Float32Array | None = field(default=None, compare=False, repr=False)
     """See Outcome. It is neither answered nor kept."""
 
+    def is_drawn(self, share: float) -> bool:
+        """Whether it is in a share of all decisions: by its id, a UUID from a hash, so that it is so for everybody."""
+        return int(self.decision_id[:8], 16) < share * 2**32
+
 
 @dataclass(frozen=True, slots=True)
 class Vitals:

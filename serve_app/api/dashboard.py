@@ -43,7 +43,6 @@ def dashboard_router(feed: Feed, sources: Sources) -> APIRouter:
     @router.get("/events", responses=content)
     async def events() -> Response:
         """Tell what the dashboard shows, each second, as server-sent events. A stream ends soon: connect again."""
-        feed.enter()
         return StreamingResponse(feed.stream(), media_type="text/event-stream", headers=_STREAM)
 
     @router.get("/charts/{symbol}")

@@ -32,14 +32,15 @@ class Feed:
         self._gathered_at = -EVERY_S
         self._message = b""
 
-    def enter(self) -> None:
-        """Take a place, which `stream` gives back. Raises TooManyViewers."""
+    def stream(self) -> AsyncIterator[bytes]:
+        """Return messages (WHATWG HTML, section 9.2) for STREAM_S. Raises TooManyViewers."""
         if self._viewers >= VIEWERS:
             raise TooManyViewers(f"{VIEWERS} look at this router already; close a dashboard, or try again")
-        self._viewers += 1
+        return self._messages()
 
-    async def stream(self) -> AsyncIterator[bytes]:
-        """Give messages (WHATWG HTML, section 9.2) for STREAM_S."""
+    async def _messages(self) -> AsyncIterator[bytes]:
+        # A viewer counts from the first message on: one who leaves before that would never be counted off again.
+        self._viewers += 1
         ends = self._clock() + STREAM_S
         try:
             while self._clock() < ends:

@@ -87,11 +87,11 @@ class View:
         self._control = control
         self._experiments = experiments
         self._clock = clock
-        self._parts: dict[str, Aged[Any]] = {"stages": Aged("replicas", sources.stages, STAGES_S)}
-        if control is not None:
-            self._parts["releases"] = Aged("releases", self._releases, RELEASES_S)
-        if experiments is not None:
-            self._parts["experiment"] = Aged("evidence", self._experiment, EVIDENCE_S)
+        self._parts: dict[str, Aged[Any]] = {
+            "stages": Aged("replicas", sources.stages, STAGES_S),
+            "releases": Aged("releases", self._releases, RELEASES_S),
+            "experiment": Aged("evidence", self._experiment, EVIDENCE_S),
+        }
 
     async def now(self) -> dict[str, Any]:
         """Return all that is known; None stands for what is not known yet, or not kept."""
@@ -107,25 +107,24 @@ class View:
             "topology": self._sources.topology,
             "readiness": {str(name): reason for name, reason in self._sources.readiness().items()},
             "monitor": monitor,
-            **{name: self._parts[name].value if name in self._parts else None for name in _PARTS},
+            **{name: part.value for name, part in self._parts.items()},
             "trouble": trouble,
         }
 
-    async def _releases(self) -> dict[str, Any]:
-        assert self._control is not None  # noqa: S101  asked for nowhere else
+    async def _releases(self) -> dict[str, Any] | None:
+        if self._control is None:
+            return None
         history = await self._control.history()
         return {"in_force": history[-1] if history else None, "history": history[-CHANGES:][::-1]}
 
     async def _experiment(self) -> dict[str, Any] | None:
-        assert self._control is not None and self._experiments is not None  # noqa: S101, PT018  asked for nowhere else
+        if self._control is None or self._experiments is None:
+            return None
         history = await self._control.history()
         if not history:
             return None
         release = history[-1]["release"]
         return await asyncio.to_thread(_evidence, self._experiments, release["production"], release["candidate"])
-
-
-_PARTS = ("stages", "releases", "experiment")
 
 
 def _evidence(experiments: Experiments, production: str, candidate: str | None) -> dict[str, Any] | None:

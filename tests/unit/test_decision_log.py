@@ -1,5 +1,6 @@
 """One line for each decision, a file for each router, files that are turned over, and nobody who waits for a disk."""
 
+import asyncio
 import json
 import logging
 from datetime import UTC, datetime
@@ -11,7 +12,7 @@ import pytest
 
 from serve_app.config import DecisionLogConfig
 from serve_app.decision_log import WAITING, DecisionLog, Given
-from serve_app.errors import ServeAppError, UnknownSymbol
+from serve_app.errors import BundleCorrupt, ConfigError, ServeAppError, UnknownSymbol
 from serve_app.service import decision_id
 from serve_app.types import Decision, Reason
 from tests.unit.monitor.answers import decision
@@ -126,3 +127,40 @@ def test_what_does_not_fit_is_dropped_and_said(tmp_path: Path, caplog: pytest.Lo
     assert "3 lines of the decision log were dropped" in caplog.text
     assert len(lines(tmp_path)) == WAITING
     log.close()
+
+
+def test_a_folder_that_cannot_be_written_is_said_by_the_key_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(ConfigError, match=r"monitor\.log\.folder: .*file cannot be written"):
+        DecisionLog(config(tmp_path / "file"), lambda _: NAMES)
+
+
+def test_a_bundle_that_has_gone_costs_the_names_and_no_line(tmp_path: Path) -> None:
+    def gone(digest: str) -> tuple[str, ...]:
+        raise BundleCorrupt(digest)
+
+    log = DecisionLog(config(tmp_path), gone)
+    log.add([given(one) for one in made(3, seen=np.zeros(6, dtype=np.float32))])
+    log.close()
+    assert [line["features_summary"] for line in lines(tmp_path)] == [{}] * 3
+
+
+def test_a_disk_that_fails_once_is_tried_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    log = DecisionLog(config(tmp_path), lambda _: NAMES)
+    failures = [OSError("no space")]
+
+    async def for_a_while() -> None:
+        written, loop = asyncio.Event(), asyncio.get_running_loop()
+
+        def flush() -> None:
+            if failures:
+                raise failures.pop()
+            loop.call_soon_threadsafe(written.set)
+
+        log.flush = flush  # type: ignore[method-assign]
+        task = asyncio.create_task(log.write_forever(0.0))
+        await written.wait()
+        task.cancel()
+
+    asyncio.run(for_a_while())
+    assert "the decision log could not be written" in caplog.text

@@ -42,7 +42,6 @@ def feed_of(gathered: Gathered, clock: Clock) -> Feed:
 
 async def looked(feed: Feed) -> list[int]:
     """What one viewer saw until the stream ended."""
-    feed.enter()
     seen = [message async for message in feed.stream()]
     assert all(message.startswith(b"data: ") and message.endswith(b"\n\n") for message in seen)
     return [json.loads(message[len("data: ") :])["times"] for message in seen]
@@ -67,13 +66,22 @@ def test_many_viewers_cost_one_gathering() -> None:
 def test_there_is_room_for_so_many_and_again_when_one_leaves() -> None:
     async def crowd() -> None:
         feed = feed_of(Gathered(), Clock())
-        for _ in range(VIEWERS):
-            feed.enter()
+        looking = [feed.stream() for _ in range(VIEWERS)]
+        for one in looking:
+            await anext(one)
         with pytest.raises(TooManyViewers, match="close a dashboard"):
-            feed.enter()
-        stream = feed.stream()
-        await anext(stream)
-        await stream.aclose()  # type: ignore[attr-defined]
-        feed.enter()
+            feed.stream()
+        await looking[0].aclose()  # type: ignore[attr-defined]
+        assert await anext(feed.stream())
+
+    asyncio.run(crowd())
+
+
+def test_one_who_leaves_before_the_first_message_takes_no_place() -> None:
+    async def crowd() -> None:
+        feed = feed_of(Gathered(), Clock())
+        for _ in range(VIEWERS + 1):
+            feed.stream()  # the connection is gone before anything is sent
+        assert await anext(feed.stream())
 
     asyncio.run(crowd())

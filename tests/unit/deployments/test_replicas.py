@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from ray import serve
+from ray.serve._private.common import DeploymentStatus
 from ray.serve.schema import ApplicationStatusOverview, DeploymentStatusOverview, ServeStatus
 
 from deployments.replicas import replicas, stages
@@ -13,7 +14,12 @@ PRODUCTION, CANDIDATE = VariantName.PRODUCTION, VariantName.CANDIDATE
 
 
 def deployment(status: str, **states: int) -> dict[str, Any]:
-    return {"status": status, "status_trigger": "CONFIG_UPDATE_COMPLETED", "replica_states": states, "message": ""}
+    return {
+        "status": DeploymentStatus(status),
+        "status_trigger": "CONFIG_UPDATE_COMPLETED",
+        "replica_states": states,
+        "message": "",
+    }
 
 
 def application(**deployments: dict[str, Any]) -> dict[str, Any]:

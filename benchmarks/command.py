@@ -1,0 +1,31 @@
+"""What the benchmarks that write one file have in common: how they stop, and what they leave behind."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmarks.closed_loop import MissingTool
+from benchmarks.machine import machine
+from benchmarks.process import DidNotStart
+from benchmarks.systems import WrongAnswer
+from deployments.signals import StopSignal, stop_signals
+
+
+@contextmanager
+def measuring() -> Iterator[None]:
+    """Let a signal stop the block, and say in one line what kept it from its end."""
+    try:
+        with stop_signals():
+            yield
+    except (MissingTool, DidNotStart, WrongAnswer, StopSignal) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def write(out: Path, **found: Any) -> None:
+    """Write what was found, with the machine that it was found on."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps({"machine": machine(), **found}, indent=1) + "\n")
