@@ -1,16 +1,35 @@
 """What one router gathers for the monitor between two tellings. Gathering never waits and never raises."""
 
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from serve_app.errors import ServeAppError
 from serve_app.monitor.candles import BarFeed, Candles
-from serve_app.monitor.observation import Answered, Told, observations, seen_of
+from serve_app.monitor.observation import MOST_SEEN, Answered, Told, observations, seen_of
 from serve_app.types import Bars, Decision
 
 PAST = 1_000
 """Decisions that are told again to a monitor that has lost its windows."""
+
+
+class _Allowance:
+    """How much is looked at: all of a trickle, and MOST_SEEN rows a second, in one piece, however busy a router is."""
+
+    def __init__(self) -> None:
+        self._spent = 0.0
+        self._at: datetime | None = None
+
+    def covers(self, rows: int, now: datetime) -> bool:
+        """Whether so many rows may be looked at now; of more than MOST_SEEN only these are."""
+        elapsed_s = (now - self._at).total_seconds() if self._at else 0.0
+        self._spent = max(0.0, self._spent - MOST_SEEN * max(0.0, elapsed_s))
+        self._at = now
+        return self._spent + min(rows, MOST_SEEN) <= MOST_SEEN
+
+    def spend(self, rows: int) -> None:
+        """Note that so many were looked at."""
+        self._spent += min(rows, MOST_SEEN)
 
 
 class Gathering:
@@ -28,8 +47,10 @@ class Gathering:
         self._room = room
         self._memory = memory
         self._clock = clock
+        self._allowance = _Allowance()
         self._waiting: deque[Answered] = deque(maxlen=room)
         self._on_the_way: list[Answered] = []
+        self._looked_at: list[Answered] = []
         self._past: deque[Answered] = deque(maxlen=PAST)
         self._bars = BarFeed()
         self._bars_on_the_way: Mapping[str, Candles] = {}
@@ -60,11 +81,14 @@ class Gathering:
         self._on_the_way = list(self._waiting)
         self._waiting.clear()
         self._bars_on_the_way = self._bars.take()
-        return self._told(self._on_the_way, self._bars_on_the_way)
+        looks = self._allowance.covers(len(self._on_the_way), self._clock())
+        self._looked_at = self._on_the_way if looks else []
+        return self._told(self._on_the_way, self._looked_at, self._bars_on_the_way)
 
     def arrived(self) -> None:
         """Note that what was taken has been heard."""
         self._past.extend(self._on_the_way)
+        self._allowance.spend(len(self._looked_at))
         self._on_the_way = []
         self._bars.arrived(self._bars_on_the_way)
 
@@ -78,13 +102,13 @@ class Gathering:
     def past(self) -> Told:
         """Return what was told last, for a monitor that does not know it any more; bars are told again too."""
         self._bars.forget()
-        return self._told(list(self._past), {})
+        return self._told(list(self._past), self._past, {})
 
-    def _told(self, answers: Sequence[Answered], bars: Mapping[str, Candles]) -> Told:
+    def _told(self, answers: Sequence[Answered], looked_at: Iterable[Answered], bars: Mapping[str, Candles]) -> Told:
         return Told(
             self._router,
             observations(answers),
-            seen_of(answers),
+            seen_of(looked_at),
             bars,
             dict(self._errors),
             self._dropped,

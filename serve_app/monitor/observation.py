@@ -14,7 +14,7 @@ from serve_app.reference import Reference
 from serve_app.types import Decision, Kind
 
 MOST_SEEN = 100
-"""Rows of a bundle that are looked at, of those that are told together: a block a telling, however busy a router is."""
+"""Rows of a bundle that are looked at, of those that are told together."""
 
 
 class Answered(NamedTuple):

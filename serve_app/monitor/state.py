@@ -1,7 +1,7 @@
 """Counts and rolling windows, from what routers tell. The counts are those of the journal, decision by decision."""
 
 import time
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -52,8 +52,7 @@ class VariantWindow:
         self.abstained: deque[bool] = deque(maxlen=window)
         self.ages_s: deque[float] = deque(maxlen=window)
         """From the last bar to the decision, where the client said when that was."""
-        self._stages: dict[str, deque[float]] = {}
-        self._window = window
+        self._stages: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=window))
         self._version: str | None = None
 
     def add(self, observation: Observation) -> None:
@@ -72,7 +71,7 @@ class VariantWindow:
         self.probabilities.append(observation.probability)
         self.latencies_ms.append(observation.latency_ms)
         for stage, value in observation.stages_ms.items():
-            self._stages.setdefault(stage, deque(maxlen=self._window)).append(value)
+            self._stages[stage].append(value)
 
     def snapshot(self) -> dict[str, Any]:
         """Return the percentiles, and the mean prediction."""
@@ -95,7 +94,7 @@ class MonitorState:
         self._ids: dict[str, Kind | None] = {}
         # None: what the journal has counted.
         self._routers: dict[str, _Router] = {}
-        self.variants: dict[VariantName, VariantWindow] = {}
+        self.variants: defaultdict[VariantName, VariantWindow] = defaultdict(lambda: VariantWindow(window))
         self.failed: deque[bool] = deque(maxlen=window)
         """Of the latest requests, whether the server failed."""
         self.drift: dict[str, DriftWatch] = {}
@@ -128,7 +127,7 @@ class MonitorState:
         if is_new or again:
             self.failed.append(False)
             self.tape.decided(observation)
-            self.variants.setdefault(observation.kind.variant, VariantWindow(self._window)).add(observation)
+            self.variants[observation.kind.variant].add(observation)
         return is_new or again
 
     def _look_at(self, digest: str, seen: Seen) -> None:

@@ -1,14 +1,17 @@
+from collections.abc import Iterable
+from datetime import timedelta
+
 import numpy as np
 import orjson
 import pytest
 
 from serve_app.errors import MalformedRequest, ServeAppError, TooFewBars
 from serve_app.model import load_bundle
-from serve_app.monitor import Learnt, MonitorState
+from serve_app.monitor import Gathering, Learnt, MonitorState
 from serve_app.monitor.state import SILENT_S
 from serve_app.schemas import encode
 from serve_app.types import Action, Kind, Reason, VariantName
-from tests.unit.monitor.answers import decision, router, state, told
+from tests.unit.monitor.answers import NOW, decision, router, state, told
 
 PRODUCTION, CANDIDATE = VariantName.PRODUCTION, VariantName.CANDIDATE
 
@@ -234,3 +237,30 @@ def test_what_is_looked_at_of_a_large_batch_is_not_always_its_end() -> None:
     assert len(starts) > 30
     assert min(starts) < 100
     assert max(starts) > 300
+
+
+def looked_at(tellings: Iterable[tuple[float, int]]) -> list[int]:
+    """How many rows are looked at of a router that tells, at some second, of so many decisions."""
+    now = NOW
+    by = Gathering("a", 10_000, lambda: None, lambda: now)
+    rows = []
+    for second, n in tellings:
+        now = NOW + timedelta(seconds=second)
+        seen = told([decision(seen=np.zeros(2, np.float32)) for _ in range(n)], by=by).seen
+        rows.append(sum(len(some.symbols) for some in seen.values()))
+    return rows
+
+
+def test_all_of_a_trickle_is_looked_at_and_of_a_stream_a_hundred_rows_a_second_in_one_piece() -> None:
+    quarters = [i / 4 for i in range(9)]
+    assert looked_at((at, 25) for at in quarters) == [25] * 9
+    assert looked_at((at, 500) for at in quarters) == [100, 0, 0, 0, 100, 0, 0, 0, 100]
+    assert looked_at([(0, 60), (0, 60), (0.25, 60), (0, 60), (60, 60)]) == [60, 0, 60, 0, 60]
+
+
+def test_what_has_not_arrived_is_looked_at_when_it_is_told_again() -> None:
+    by = router()
+    by.record([decision(seen=np.zeros(2, np.float32)) for _ in range(100)], 1.0)
+    first = by.take().seen
+    by.failed()
+    assert [len(seen.symbols) for seen in (*first.values(), *by.take().seen.values())] == [100, 100]
