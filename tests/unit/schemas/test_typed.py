@@ -136,9 +136,36 @@ def test_no_change_of_bytes_is_decoded_otherwise(body: dict[str, Any], data: st.
     agree(bytes(text))
 
 
-def test_a_key_given_twice_is_read_alike() -> None:
-    assert agree(b'{"symbol": "A", "symbol": "IBM", "features": {"columns": ["a"], "rows": [[1]]}}')
-    assert agree(b'{"symbol": "IBM", "bars": {"timestamp": ["2013-03-01T00:00:00Z"], "open": [1], "open": [2]}}')
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"symbol": "A", "symbol": "IBM", "features": {"columns": ["a"], "rows": [[1]]}}',
+        b'{"symbol": "IBM", "features": {"columns": ["a"], "rows": [[2]], "rows": [[1]]}}',
+        b'{"symbol": "IBM", "bars": {"timestamp": ["2013-03-01T00:00:00Z"], "open": [1], "open": [2]}}',
+    ],
+)
+def test_a_key_given_twice_is_left_to_the_other_decoder(body: bytes) -> None:
+    assert read(body) is not None
+    assert not agree(body)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    ["[[1, [2]], [3, 4]]", "[[[1], [2]], [3, 4]]", "[[1, 2], [3, []]]", "[[1, 2], 3]", "[[1, 2], {}]", "{}"],
+)
+def test_numbers_within_arrays_of_their_own_are_no_row(rows: str) -> None:
+    """For simdjson flattens whatever is in an array."""
+    body = f'{{"symbol": "IBM", "features": {{"columns": ["a", "b"], "rows": {rows}}}}}'.encode()
+    assert read(body) is None
+    assert not agree(body)
+
+
+@pytest.mark.parametrize("values", ["[[1], [2]]", "[1, [2]]", "[[1, 2]]", "[[], 1]", "1", "{}"])
+def test_numbers_within_arrays_of_their_own_are_no_column(values: str) -> None:
+    times = '["2013-03-01T00:00:00Z", "2013-03-04T00:00:00Z"]'
+    body = f'{{"symbol": "IBM", "bars": {{"timestamp": {times}, "open": {values}}}}}'.encode()
+    assert read(body) is None
+    assert not agree(body)
 
 
 def test_what_is_too_large_is_not_decoded() -> None:
