@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from deployments.monitor import MonitorArgs, Reporter
+from deployments.monitor import MonitorArgs, Reporter, unpacked
 from serve_app.api import Call
 from serve_app.config import MonitorConfig
 from serve_app.errors import BundleCorrupt
@@ -25,8 +25,8 @@ class Actor:
         self.is_new = False
         self.push = SimpleNamespace(remote=self._push)
 
-    async def _push(self, told: Told, again: bool) -> Heard:
-        self.told.append((told, again))
+    async def _push(self, packed: bytes, again: bool) -> Heard:
+        self.told.append((unpacked(packed), again))
         return Heard(self.is_new and not again, ())
 
 
