@@ -231,7 +231,7 @@ class MonitorConfig(Section):
     """Latest answers per variant, over which latency percentiles are taken."""
     alerts: AlertsConfig = AlertsConfig()
     log: DecisionLogConfig | None = None
-    push_interval_ms: float = Field(default=250, gt=0)
+    push_interval_ms: float = Field(default=500, gt=0)
     max_buffered: int = Field(default=50_000, gt=0)
     """Observations a router holds back while the monitor is away; older ones are dropped and counted."""
 
