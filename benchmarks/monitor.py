@@ -1,6 +1,5 @@
 """`python -m benchmarks.monitor`: what 10,000 observations a second cost the monitor, and the router that tells."""
 
-import pickle
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -12,6 +11,7 @@ import click
 import numpy as np
 
 from benchmarks.command import write
+from deployments.monitor import packed, unpacked
 from serve_app.config import AlertsConfig
 from serve_app.model import load_bundle
 from serve_app.monitor import Gathering, Learnt, MonitorState, readings
@@ -79,9 +79,9 @@ def measure(seconds: int) -> dict[str, float]:
         for part in range(PUSHES):
             router.record(made[part::PUSHES], 5.0)
             told = tell.of(router.take)
-            packed = send.of(lambda told=told: pickle.dumps(told))
+            sent = send.of(lambda told=told: packed(told))
             router.arrived()
-            hear.of(lambda packed=packed: state.add(pickle.loads(packed)))  # noqa: S301  our own
+            hear.of(lambda sent=sent: state.add(unpacked(sent)))
         look.of(lambda: list(readings(state, {}, AlertsConfig())))
     assert state.snapshot()["variants"]["production"]["requests"] == seconds * OBSERVATIONS
     return {

@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 from serve_app.errors import Overloaded, StageFailed
 from serve_app.types import Outcome, Reason, Row
@@ -33,15 +34,15 @@ class _Call:
     def answer(self, place: int, outcome: Outcome) -> None:
         self.outcomes[place] = outcome
         self.missing -= 1
-        if not self.missing:
-            self.finish(None)
+        if not self.missing and not self.future.done():
+            self.future.set_result(cast("list[Outcome]", self.outcomes))
 
-    def finish(self, otherwise: Callable[[Row], Outcome] | None) -> None:
+    def finish(self, otherwise: Callable[[Row], Outcome]) -> None:
         """Give the caller what there is, and `otherwise` for the rest."""
         if self.future.done():
             return
         pairs = zip(self.rows, self.outcomes, strict=True)
-        self.future.set_result([outcome or otherwise(row) for row, outcome in pairs])  # type: ignore[misc]
+        self.future.set_result([outcome or otherwise(row) for row, outcome in pairs])
 
 
 @dataclass(slots=True, eq=False)

@@ -50,7 +50,7 @@ class Gathering:
         self._allowance = _Allowance()
         self._waiting: deque[Answered] = deque(maxlen=room)
         self._on_the_way: list[Answered] = []
-        self._looked_at: list[Answered] = []
+        self._looked_at = 0
         self._past: deque[Answered] = deque(maxlen=PAST)
         self._bars = BarFeed()
         self._bars_on_the_way: Mapping[str, Candles] = {}
@@ -82,13 +82,14 @@ class Gathering:
         self._waiting.clear()
         self._bars_on_the_way = self._bars.take()
         looks = self._allowance.covers(len(self._on_the_way), self._clock())
-        self._looked_at = self._on_the_way if looks else []
-        return self._told(self._on_the_way, self._looked_at, self._bars_on_the_way)
+        looked_at = self._on_the_way if looks else []
+        self._looked_at = len(looked_at)
+        return self._told(self._on_the_way, looked_at, self._bars_on_the_way)
 
     def arrived(self) -> None:
         """Note that what was taken has been heard."""
         self._past.extend(self._on_the_way)
-        self._allowance.spend(len(self._looked_at))
+        self._allowance.spend(self._looked_at)
         self._on_the_way = []
         self._bars.arrived(self._bars_on_the_way)
 

@@ -78,11 +78,11 @@ def _fields(document: simdjson.Object) -> dict[str, Any]:
 
 
 def _signal(document: Any, arrays: int, limits: Limits) -> SignalRequest:
-    """Read a document in which there are so many arrays: as many as a request has none of whose numbers is one."""
+    """Read a document with so many arrays in it: more than a request has, and one is where a number should be."""
     fields = _fields(document)
     history = fields.pop("features", None), fields.pop("bars", None)
-    if isinstance(position := fields.get("position"), simdjson.Object):
-        fields["position"] = position.as_dict()
+    if isinstance(given := fields.get("position"), simdjson.Object):
+        fields["position"] = given.as_dict()
     signal = msgspec.convert(fields, _Signal)
     position = FLAT if signal.position is None else position_of(signal.position)
     match history:
