@@ -19,6 +19,18 @@ LOAD_TIMEOUT_S = 60.0
 log = logging.getLogger(__name__)
 
 
+class _Handles:
+    """The two ways in which a stage is called, made once: Ray Serve makes a new handle for every `handle.method`.
+
+    Batches are ours and importable everywhere, so plain pickle does; cloudpickle, Ray Serve's default, asks Python
+    about every class in them.
+    """
+
+    def __init__(self, handle: DeploymentHandle[Any]) -> None:
+        self.all = handle
+        self.run = handle.options(method_name="run", request_serialization="pickle", response_serialization="pickle")
+
+
 class RemoteStage:
     """Calls `run` of a deployment, and says with every batch what else there is to do.
 
@@ -31,7 +43,13 @@ class RemoteStage:
         self._name = name
         self._make_handle = make_handle
         self._backlog = backlog
-        self._handle: DeploymentHandle[Any] | None = None
+        self._made: _Handles | None = None
+
+    @property
+    def _handles(self) -> _Handles:
+        if self._made is None:
+            self._made = _Handles(self._make_handle())
+        return self._made
 
     async def run(self, batch: Any) -> Any:
         """Send a batch and return the stage's answer.
@@ -51,9 +69,7 @@ class RemoteStage:
             raise self._unavailable(error) from error
 
     async def _call(self, batch: Any) -> Any:
-        if self._handle is None:
-            self._handle = self._make_handle()
-        response = self._handle.run.remote(batch, self._backlog())
+        response = self._handles.run.remote(batch, self._backlog())
         try:
             return await response
         except asyncio.CancelledError as error:
@@ -70,9 +86,8 @@ class RemoteStage:
 
     async def load(self, digest: str) -> None:
         """Let every replica hold a bundle. Raises StageUnavailable, or what the first raises that cannot."""
-        self._handle = self._handle or self._make_handle()
         try:
-            loaded = self._handle.broadcast("load", digest)
+            loaded = self._handles.all.broadcast("load", digest)
             answers = await loaded.results_async(timeout_s=LOAD_TIMEOUT_S, return_exceptions=True)
         except (TimeoutError, RayError, RayServeException, AioRpcError) as error:
             raise self._unavailable(error) from error
