@@ -45,9 +45,7 @@ def start(run: Run, document: dict[str, Any]) -> subprocess.Popen[bytes]:
     """Start `serve run` in a session of its own, so that Ctrl-C reaches it only through us."""
     (run.run_dir / "h").mkdir()
     command = [sys.executable, "-um", "ray.serve.scripts", "run", str(_config(run, document))]
-    environment = profile.environment(
-        os.environ, run.ports, run.run_dir, run.run_id, run.fast, cpus=os.cpu_count() or 1
-    )
+    environment = profile.environment(os.environ, run.ports, run.run_dir, run.run_id, run.fast)
     with run.log.open("ab") as log:
         return subprocess.Popen(  # noqa: S603 (our own command)
             command,

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deployments import processes, runs, serve_status, supervise
-from deployments.profile import exports
+from deployments.profile import Machine, exports
 from deployments.runs import Run
 from deployments.supervise import Options
 
@@ -120,4 +120,4 @@ def _ports(found: Sequence[Run]) -> str:
 @click.command()
 def profile() -> None:
     """Print the high-throughput profile as shell commands: `eval "$(signalgraph profile)"` before `ray start`."""
-    click.echo(exports(os.cpu_count() or 1))
+    click.echo(exports(Machine()))

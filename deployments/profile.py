@@ -5,8 +5,12 @@ here; what keeps two graphs on one machine apart does not give way.
 """
 
 import importlib.util
+import os
+import resource
 import shlex
+import sys
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from deployments.ports import Ports
@@ -42,6 +46,11 @@ _FAST_DEFAULTS = {
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
 }
 
+_MOST_CONNECTIONS = 20_000
+_FILES_PER_CONNECTION = 2.5
+"""What HAProxy reckons with: the client's, the router's, and pipes for some."""
+_OTHER_FILES = 100
+
 _PLAIN = {
     # Direct ingress without HAProxy would move the proxies to the head node alone.
     "RAY_SERVE_ENABLE_HA_PROXY": "0",
@@ -49,14 +58,37 @@ _PLAIN = {
 }
 
 
-def exports(cpus: int) -> str:
+def _open_files() -> int:
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return sys.maxsize if limit == resource.RLIM_INFINITY else limit
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What HAProxy is fitted to; this machine unless told otherwise."""
+
+    cpus: int = field(default_factory=lambda: os.cpu_count() or 1)
+    files: int = field(default_factory=_open_files)
+    """How many a process may open."""
+
+
+def exports(machine: Machine) -> str:
     """Return the high-throughput profile as shell commands, for the environment of `ray start` on a cluster's nodes."""
-    variables = {**_DEFAULTS, **_FAST_DEFAULTS, **_threads(cpus), "RAY_SERVE_ENABLE_HA_PROXY": "1"}
+    variables = {**_DEFAULTS, **_FAST_DEFAULTS, **_fitted(machine), "RAY_SERVE_ENABLE_HA_PROXY": "1"}
     return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables.items())
 
 
-def _threads(cpus: int) -> dict[str, str]:
-    return {"RAY_SERVE_HAPROXY_NBTHREAD": str(max(1, min(4, cpus // 4)))}
+def _fitted(machine: Machine) -> dict[str, str]:
+    """Return what depends on the machine.
+
+    HAProxy keeps no idle connection to a router, and opens one for each request, while a quarter of the files are open
+    that it may need. With Ray Serve's default of 4,096 connections that begins with some 2,000 clients.
+    """
+    connections = min(_MOST_CONNECTIONS, int((machine.files - _OTHER_FILES) / _FILES_PER_CONNECTION))
+    return {
+        "RAY_SERVE_HAPROXY_NBTHREAD": str(max(1, min(4, machine.cpus // 4))),
+        "RAY_SERVE_HAPROXY_MAXCONN": str(max(1, connections)),
+    }
 
 
 def haproxy_available(base: Mapping[str, str]) -> bool:
@@ -65,7 +97,7 @@ def haproxy_available(base: Mapping[str, str]) -> bool:
 
 
 def environment(
-    base: Mapping[str, str], ports: Ports, run_dir: Path, run_id: str, haproxy: bool, cpus: int = 1
+    base: Mapping[str, str], ports: Ports, run_dir: Path, run_id: str, haproxy: bool, machine: Machine | None = None
 ) -> dict[str, str]:
     """Return the environment of one graph.
 
@@ -75,7 +107,7 @@ def environment(
         run_dir: a short path (unix sockets end at 107 bytes) for Ray's session and HAProxy's files.
         run_id: the mark by which all processes of the graph are found again.
         haproxy: the high-throughput profile; otherwise Ray's plain proxy.
-        cpus: cores of the machine; HAProxy takes one in four.
+        machine: what it is fitted to; None: this one.
     """
     own = {
         RUN_ID: run_id,
@@ -86,7 +118,8 @@ def environment(
     }
     if not haproxy:
         return {**_DEFAULTS, **base, **own, **_PLAIN}
-    return {**_DEFAULTS, **_FAST_DEFAULTS, **_threads(cpus), **base, **own, **_haproxy(ports, run_dir / "h")}
+    fitted = _fitted(machine or Machine())
+    return {**_DEFAULTS, **_FAST_DEFAULTS, **fitted, **base, **own, **_haproxy(ports, run_dir / "h")}
 
 
 def _haproxy(ports: Ports, folder: Path) -> dict[str, str]:

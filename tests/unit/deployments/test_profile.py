@@ -1,10 +1,11 @@
+import sys
 from pathlib import Path
 
 import pytest
 
 from deployments.ports import Ports
 from deployments.processes import RUN_ID
-from deployments.profile import environment
+from deployments.profile import Machine, environment, exports
 
 RUN_DIR = Path("/tmp/sg-abcdefgh")  # noqa: S108 (never created)
 NODE_ID = "f" * 56
@@ -49,3 +50,20 @@ def test_socket_paths_stay_below_the_limit_of_unix_sockets() -> None:
     found = environment({}, Ports(8000), RUN_DIR, "id", haproxy=True)
     socket = Path(found["RAY_SERVE_HAPROXY_SOCKET_PATH"])
     assert len(str(socket.parent / NODE_ID / socket.name)) < 107
+
+
+@pytest.mark.parametrize(
+    ("files", "connections"), [(1_024, "369"), (20_000, "7960"), (1_048_576, "20000"), (sys.maxsize, "20000")]
+)
+def test_haproxy_takes_as_many_connections_as_there_are_files_for(files: int, connections: str) -> None:
+    machine = Machine(cpus=8, files=files)
+    found = environment({}, Ports(8000), RUN_DIR, "id", haproxy=True, machine=machine)
+    assert found["RAY_SERVE_HAPROXY_MAXCONN"] == connections
+    assert f"export RAY_SERVE_HAPROXY_MAXCONN={connections}\n" in exports(machine) + "\n"
+
+
+def test_this_machine_is_the_default() -> None:
+    assert Machine().files >= 1_024
+    assert environment({}, Ports(8000), RUN_DIR, "id", haproxy=True) == environment(
+        {}, Ports(8000), RUN_DIR, "id", haproxy=True, machine=Machine()
+    )
