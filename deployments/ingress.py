@@ -4,13 +4,24 @@ Both things here let a flood of requests reach the limits of the graph, in place
 """
 
 import asyncio
+import math
 import socket
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from ray import serve
+from ray.serve.exceptions import RayServeException
 from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from deployments.metrics import IngressMetrics
+from serve_app.api.responses import error_id, respond_error
+from serve_app.errors import RouterFull
+from serve_app.schemas import REQUEST_ID
+from serve_app.types import Action
 
 _UNWATCHED = ((b"x-request-disconnect-disabled", b"?1"), (b"x-request-timeout-seconds", b"0"))
 """Headers of Ray Serve. First, so that what a client says itself has the last word."""
@@ -18,21 +29,57 @@ _UNWATCHED = ((b"x-request-disconnect-disabled", b"?1"), (b"x-request-timeout-se
 _Factory = Callable[[], asyncio.BaseProtocol]
 
 
-class Unwatched:
-    """Asks Ray Serve not to watch over POSTs, which are all requests for decisions.
+class Admission:
+    """Takes as many POSTs as Ray Serve would, and refuses the others; asks it not to watch over those that it takes.
 
-    They are short and have a deadline of their own (`deadline_ms`), so two more tasks a request, for its client and
-    its clock, are in vain. Without them Ray Serve counts a request against `max_queued_requests` before it yields.
+    Ray Serve refuses after it has looked up a route, made ids and a context, and answers a line of text. In a flood
+    that is most of what a router does, and those that were taken wait for it.
+
+    POSTs are requests for decisions: short, with a deadline of their own (`deadline_ms`). So two more tasks for each,
+    for its client and its clock, are in vain. Without them Ray Serve counts a request before it yields.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, room: Callable[[], float], refused: Callable[[], None]) -> None:
+        """`room`: POSTs that may be under way at once; `refused` counts one."""
         self._app = app
+        self._room = room
+        self._refused = refused
+        self._under_way = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand a request on."""
-        if scope["type"] == "http" and scope["method"] == "POST":
-            scope["headers"] = [*_UNWATCHED, *scope["headers"]]
-        await self._app(scope, receive, send)
+        """Hand a request on, or refuse it."""
+        if scope["type"] != "http" or scope["method"] != "POST":
+            await self._app(scope, receive, send)
+            return
+        if self._under_way >= self._room():
+            self._refused()
+            await _refusal(Request(scope))(scope, receive, send)
+            return
+        scope["headers"] = [*_UNWATCHED, *scope["headers"]]
+        self._under_way += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._under_way -= 1
+
+
+def _refusal(request: Request) -> Response:
+    """Say so in the shape of every error. Nothing was read, so that no position is known."""
+    request_id = error_id(request)
+    error = RouterFull("this router has as many requests as it takes", retry_after_s=1, fallback_action=Action.HOLD)
+    response = respond_error(request_id, error)
+    response.headers[REQUEST_ID] = request_id
+    return response
+
+
+def room() -> float:
+    """Return how many requests Ray Serve takes and queues in this replica; without end in a process that is none."""
+    try:
+        config = serve.get_replica_context()._deployment_config  # noqa: SLF001  it says so nowhere else
+    except RayServeException:
+        return math.inf
+    queued = config.max_queued_requests
+    return math.inf if queued < 0 else config.max_ongoing_requests + queued
 
 
 class AcceptsAll:
@@ -74,4 +121,4 @@ def middlewares() -> list[Middleware]:
     """Return what Ray Serve asks for in the loop of a replica, before it listens there."""
     loop = asyncio.get_running_loop()
     loop.create_server = AcceptsAll(loop).create_server  # type: ignore[assignment, method-assign]
-    return [Middleware(Unwatched)]
+    return [Middleware(Admission, room, IngressMetrics().refused)]

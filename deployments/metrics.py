@@ -3,6 +3,7 @@
 `ray_` precedes the names there. Tags are few and fixed: never a symbol or a request.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from ray.util import metrics as of_actors
 from deployments.batching import Sent
 
 _ROWS = [1.5, 2.5, 4.5, 8.5, 16.5, 32.5, 64.5, 128.5, 256.5]
+_TELL_S = 0.1
 _MS = [0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0]
 
 
@@ -35,6 +37,25 @@ class BatchMetrics:
         self._wait.observe(1e3 * max(batch.waits_s))
         self._took.observe(1e3 * batch.took_s)
         self._outstanding.set(outstanding)
+
+
+class IngressMetrics:
+    """What never reaches a router."""
+
+    def __init__(self) -> None:
+        about = "Requests that a router refused unread, because it had as many as it takes."
+        self._refused = Counter("signalgraph_refused", about)
+        self._waiting = 0
+
+    def refused(self) -> None:
+        """Count one. Those of a flood are told together: each telling costs a twentieth of a refusal."""
+        if not self._waiting:
+            asyncio.get_running_loop().call_later(_TELL_S, self._tell)
+        self._waiting += 1
+
+    def _tell(self) -> None:
+        self._refused.inc(self._waiting)
+        self._waiting = 0
 
 
 class ShadowMetrics:

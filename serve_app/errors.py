@@ -21,6 +21,7 @@
     - InvalidPosition              invalid_position
     - FeaturesNeeded               features_needed
   + Overloaded                     503 overloaded (Retry-After)
+  + RouterFull                     429 router_full (Retry-After): refused before it was read
   + TooManyViewers                 429 too_many_viewers: of the dashboard
   + StageFailed                    503 model_unavailable: a stage could not answer a batch; becomes an abstention
     - StageUnavailable             nobody is there to answer, whatever the batch
@@ -189,6 +190,13 @@ class Overloaded(ServeAppError):
 
     status_code = 503
     code = "overloaded"
+
+
+class RouterFull(ServeAppError):
+    """A router has as many requests as it takes; try again after `retry_after_s`."""
+
+    status_code = 429
+    code = "router_full"
 
 
 class TooManyViewers(ServeAppError):

@@ -18,6 +18,8 @@ _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _NAME = REQUEST_ID.lower().encode()
 _JSON = "application/json"
+_LATER = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
+"""Worth asking again."""
 
 
 def new_request_id() -> str:
@@ -57,7 +59,7 @@ def respond(document: Any, status: int = 200) -> Response:
 def respond_error(request_id: str, error: ServeAppError) -> Response:
     """Answer with an error, and say when to come back where that helps."""
     headers = {}
-    if error.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
+    if error.status_code in _LATER:
         headers["Retry-After"] = str(error.detail.get("retry_after_s", 1))
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"

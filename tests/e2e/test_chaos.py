@@ -81,18 +81,20 @@ def test_a_caller_who_hangs_up_while_a_batch_is_in_the_model_disturbs_nobody_in_
     assert len({a["prediction_probability"] for a in answers}) == 1
 
 
-def reply(caller: socket.socket) -> tuple[int, bool]:
-    """Wait for an answer; return its status, and whether it says when to try again."""
+def reply(caller: socket.socket) -> tuple[int, bool, dict[str, Any]]:
+    """Wait for an answer; return its status, whether it says when to try again, and its document."""
     with caller, caller.makefile("rb") as stream:
-        head = stream.read().partition(b"\r\n\r\n")[0].lower()
-    return int(head.split()[1]), b"retry-after:" in head
+        head, _, body = stream.read().partition(b"\r\n\r\n")
+    return int(head.split()[1]), b"retry-after:" in head.lower(), json.loads(body)
 
 
 def test_a_flood_is_answered_or_refused_and_the_graph_is_there_afterwards(slow: str, bars: dict[str, Bars]) -> None:
     path, body = every_form("MSFT", window(bars["MSFT"]))["columns"]
     replies = [reply(caller) for caller in [send(slow, path, body) for _ in range(FLOOD)]]
-    counts = Counter(status for status, _ in replies)
+    counts = Counter(status for status, _, _ in replies)
     assert counts.keys() <= {200, 429, 503}
     assert 0 < counts[200] < FLOOD
-    assert all(again == (status != 200) for status, again in replies)
+    assert all(again == (status != 200) for status, again, _ in replies)
+    codes = {(status, document["code"]) for status, _, document in replies if status != 200}
+    assert codes <= {(429, "router_full"), (503, "overloaded")}
     assert answer(send(slow, path, body))["status"] == "ok"

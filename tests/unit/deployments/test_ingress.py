@@ -1,6 +1,8 @@
 """What is in front of replicas: connections are accepted when they come, and POSTs are not watched over."""
 
 import asyncio
+import json
+import math
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -11,7 +13,7 @@ import uvloop
 from starlette.types import Message, Receive, Scope, Send
 
 from deployments import profile
-from deployments.ingress import AcceptsAll, Unwatched, middlewares
+from deployments.ingress import AcceptsAll, Admission, middlewares, room
 from deployments.ports import Ports
 from tests.unit.deployments.test_profile import RUN_DIR
 
@@ -119,6 +121,10 @@ async def silent(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer nothing."""
 
 
+def nobody() -> None:
+    raise AssertionError
+
+
 def headers_of(method: str, *given: tuple[bytes, bytes]) -> dict[bytes, bytes]:
     """Return what Ray Serve makes of the headers behind the middleware."""
     seen: list[Scope] = []
@@ -133,7 +139,7 @@ def headers_of(method: str, *given: tuple[bytes, bytes]) -> dict[bytes, bytes]:
         raise AssertionError
 
     scope = {"type": "http", "method": method, "headers": list(given)}
-    asyncio.run(Unwatched(app)(scope, nothing, nowhere))
+    asyncio.run(Admission(app, lambda: 1, nobody)(scope, nothing, nowhere))
     return dict(seen[0]["headers"])
 
 
@@ -149,6 +155,97 @@ def test_nothing_else_is_changed() -> None:
     assert headers_of("GET", (b"host", b"x")) == {b"host": b"x"}
 
 
+class Door:
+    """An application behind an Admission with room for two; each request stays until it is let go."""
+
+    def __init__(self) -> None:
+        self.refused = 0
+        self.inside = 0
+        self.sent: list[list[Message]] = []
+        self._leave = asyncio.Event()
+        self._admission = Admission(self._app, lambda: 2, self._refuse)
+
+    def _refuse(self) -> None:
+        self.refused += 1
+
+    async def _app(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        self.inside += 1
+        await self._leave.wait()
+        self.inside -= 1
+        if scope["path"] == "/broken":
+            raise ValueError("a defect")
+
+    async def ask(self, method: str = "POST", path: str = "/v1/signals", *headers: tuple[bytes, bytes]) -> None:
+        messages: list[Message] = []
+        self.sent.append(messages)
+
+        async def unread() -> Message:
+            raise AssertionError("a refusal reads nothing")
+
+        async def send(message: Message) -> None:
+            messages.append(message)
+
+        scope = {"type": "http", "method": method, "path": path, "headers": list(headers)}
+        await self._admission(scope, unread, send)
+
+    async def fill(self, path: str) -> list["asyncio.Task[None]"]:
+        asked = [asyncio.create_task(self.ask(path=path)) for _ in range(2)]
+        await asyncio.sleep(0)
+        return asked
+
+    async def empty(self, asked: list["asyncio.Task[None]"]) -> list[BaseException | None]:
+        self._leave.set()
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+
+def test_one_too_many_is_refused_unread_in_the_shape_of_every_error() -> None:
+    async def refusal() -> list[Message]:
+        door = Door()
+        asked = await door.fill("/v1/signals")
+        await door.ask("POST", "/v1/signals", (b"x-request-id", b"mine"))
+        assert (door.inside, door.refused) == (2, 1)
+        await door.empty(asked)
+        return door.sent[-1]
+
+    start, body = asyncio.run(refusal())
+    headers = dict(start["headers"])
+    assert start["status"] == 429
+    assert headers[b"retry-after"] == b"1"
+    assert headers[b"x-request-id"] == b"mine"
+    document = json.loads(body["body"])
+    assert (document["code"], document["request_id"]) == ("router_full", "mine")
+    assert document["detail"] == {"retry_after_s": 1, "fallback_action": "HOLD"}
+
+
+@pytest.mark.parametrize("path", ["/v1/signals", "/broken"])
+def test_who_is_answered_makes_room_whatever_became_of_the_request(path: str) -> None:
+    async def again() -> tuple[int, int]:
+        door = Door()
+        await door.empty(await door.fill(path))
+        await door.ask()
+        return door.inside, door.refused
+
+    assert asyncio.run(again()) == (0, 0)
+
+
+def test_who_looks_is_neither_refused_nor_counted() -> None:
+    async def looks() -> tuple[int, int]:
+        door = Door()
+        looking = [asyncio.create_task(door.ask("GET")) for _ in range(3)]
+        asked = await door.fill("/v1/signals")
+        looking.append(asyncio.create_task(door.ask("GET")))
+        await asyncio.sleep(0)
+        inside = door.inside
+        await door.empty([*looking, *asked])
+        return inside, door.refused
+
+    assert asyncio.run(looks()) == (6, 0)
+
+
+def test_a_process_that_is_no_replica_refuses_nobody() -> None:
+    assert room() == math.inf
+
+
 def test_ray_serve_is_told_of_it_and_its_server_accepts_all() -> None:
     environment = profile.environment({}, Ports(8000), RUN_DIR, "id", haproxy=True)
     module, _, name = environment["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"].partition(":")
@@ -162,6 +259,6 @@ def test_ray_serve_is_told_of_it_and_its_server_accepts_all() -> None:
         accepts = getattr(create, "__self__", None)
         assert isinstance(accepts, AcceptsAll)
         assert accepts._create_server.func is type(asyncio.get_running_loop()).create_server
-        return isinstance(made, Unwatched)
+        return isinstance(made, Admission)
 
     assert uvloop.run(hooked())
