@@ -32,8 +32,9 @@ from serve_app.router.releases import Release
 from serve_app.shadow import Shadow
 
 PROVE_INTERVAL_S = 0.5
-_COLLECT_AFTER = 50_000
-"""Objects, some 10 MB. Python's 700 are the lists of some 20 requests, so that it would collect 100 times a second."""
+_COLLECT_AFTER = 10_000
+"""Objects; a collection of them takes some 10 ms, in which every request waits. Python's 700 are the lists of some 20
+requests, so that it would collect 100 times a second."""
 
 log = logging.getLogger(__name__)
 

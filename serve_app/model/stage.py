@@ -20,9 +20,9 @@ from serve_app.types import Float32Array, PredictionBatch, WindowBatch
 log = logging.getLogger(__name__)
 
 DEFAULTS = ModelConfig()
-QUICK_S = sys.getswitchinterval()
-"""A pass that is over sooner is made where it is asked for: under load the way back from a thread takes as long, since
-the thread waits for the interpreter's lock for that time before the event loop must let go of it."""
+QUICK_S = 2 * sys.getswitchinterval()
+"""A pass that is over sooner is made where it is asked for: under load the way to a thread and back takes as long,
+since the thread waits twice for the interpreter's lock, each time until the event loop must let go of it."""
 _PASSES = 3
 """Of each size, to see how long one takes: the quickest, since a machine that starts a graph has much else to do."""
 STUCK_S = 60.0

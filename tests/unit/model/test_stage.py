@@ -87,9 +87,9 @@ HERE, APART = "MainThread", "model_0"
 
 @pytest.mark.parametrize(
     ("ms_a_row", "runs_in"),
-    [(1.5, [HERE, HERE, APART, APART]), (0.5, [HERE, HERE, HERE, APART]), (5.1, [APART, APART, APART, APART])],
+    [(3, [HERE, HERE, APART, APART]), (1, [HERE, HERE, HERE, APART]), (10.1, [APART, APART, APART, APART])],
 )
-def test_only_what_is_over_within_the_interpreters_switch_interval_runs_on_the_event_loop(
+def test_only_what_is_over_within_two_switch_intervals_of_the_interpreter_runs_on_the_event_loop(
     bundle: Bundle, ms_a_row: float, runs_in: list[str]
 ) -> None:
     model = Watched(bundle, ms_a_row)
