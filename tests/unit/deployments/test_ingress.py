@@ -14,6 +14,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from deployments import profile
 from deployments.ingress import AcceptsAll, Admission, middlewares, room
+from deployments.metrics import IngressMetrics
 from deployments.ports import Ports
 from tests.unit.deployments.test_profile import RUN_DIR
 
@@ -240,6 +241,30 @@ def test_who_looks_is_neither_refused_nor_counted() -> None:
         return inside, door.refused
 
     assert asyncio.run(looks()) == (6, 0)
+
+
+def test_refusals_of_a_flood_are_told_together_and_none_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def flood() -> list[int]:
+        told: asyncio.Queue[int] = asyncio.Queue()
+
+        class Counter:
+            def __init__(self, name: str, about: str) -> None:
+                assert name == "signalgraph_refused"
+                assert about
+
+            def inc(self, n: int) -> None:
+                told.put_nowait(n)
+
+        monkeypatch.setattr("deployments.metrics.Counter", Counter)
+        metrics = IngressMetrics()
+        for _ in range(3):
+            metrics.refused()
+        assert told.empty()
+        first = await told.get()
+        metrics.refused()
+        return [first, await told.get()]
+
+    assert asyncio.run(asyncio.wait_for(flood(), 10)) == [3, 1]
 
 
 def test_a_process_that_is_no_replica_refuses_nobody() -> None:
