@@ -68,7 +68,7 @@ _OVERLOAD = (
 def _shown(value: float | None) -> str:
     if value is None:
         return "—"
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    return f"{value:,.0f}" if value >= 100 else f"{round(value, 3):.3g}"
 
 
 def _row(*cells: str) -> str:

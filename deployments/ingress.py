@@ -18,10 +18,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from deployments.metrics import IngressMetrics
-from serve_app.api.responses import error_id, respond_error
+from serve_app.api.responses import error_id, respond_unread
 from serve_app.errors import RouterFull
 from serve_app.schemas import REQUEST_ID
-from serve_app.types import Action
 
 _UNWATCHED = ((b"x-request-disconnect-disabled", b"?1"), (b"x-request-timeout-seconds", b"0"))
 """Headers of Ray Serve. First, so that what a client says itself has the last word."""
@@ -64,10 +63,10 @@ class Admission:
 
 
 def _refusal(request: Request) -> Response:
-    """Say so in the shape of every error. Nothing was read, so that no position is known."""
+    """Say so in the shape of every error; the header is what Ray Serve adds to all that pass."""
     request_id = error_id(request)
-    error = RouterFull("this router has as many requests as it takes", retry_after_s=1, fallback_action=Action.HOLD)
-    response = respond_error(request_id, error)
+    error = RouterFull("this router has as many requests as it takes; try again in a second", retry_after_s=1)
+    response = respond_unread(request_id, error)
     response.headers[REQUEST_ID] = request_id
     return response
 

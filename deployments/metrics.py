@@ -13,8 +13,9 @@ from ray.util import metrics as of_actors
 from deployments.batching import Sent
 
 _ROWS = [1.5, 2.5, 4.5, 8.5, 16.5, 32.5, 64.5, 128.5, 256.5]
-_TELL_S = 0.1
 _MS = [0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0]
+_TELL_S = 0.1
+"""For how long refusals gather."""
 
 
 class BatchMetrics:
@@ -40,7 +41,7 @@ class BatchMetrics:
 
 
 class IngressMetrics:
-    """What never reaches a router."""
+    """What one router does not let in."""
 
     def __init__(self) -> None:
         about = "Requests that a router refused unread, because it had as many as it takes."

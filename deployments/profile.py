@@ -50,6 +50,7 @@ _MOST_CONNECTIONS = 20_000
 _FILES_PER_CONNECTION = 2.5
 """What HAProxy reckons with: the client's, the router's, and pipes for some."""
 _OTHER_FILES = 100
+"""Listeners, logs, checks of health."""
 
 _PLAIN = {
     # Direct ingress without HAProxy would move the proxies to the head node alone.

@@ -22,7 +22,7 @@
     - FeaturesNeeded               features_needed
   + Overloaded                     503 overloaded (Retry-After)
   + RouterFull                     429 router_full (Retry-After): refused before it was read
-  + TooManyViewers                 429 too_many_viewers: of the dashboard
+  + TooManyViewers                 429 too_many_viewers (Retry-After): of the dashboard
   + StageFailed                    503 model_unavailable: a stage could not answer a batch; becomes an abstention
     - StageUnavailable             nobody is there to answer, whatever the batch
     - OutOfMemory                  the device has no memory for a batch of that size

@@ -74,10 +74,15 @@ def error_id(request: Request) -> str:
         return new_request_id()
 
 
+def respond_unread(request_id: str, error: ServeAppError) -> Response:
+    """Answer a request of which nothing could be read, so that no position is known either."""
+    error.detail.setdefault("fallback_action", Action.HOLD)
+    return respond_error(request_id, error)
+
+
 async def on_bug(request: Request, error: Exception) -> Response:  # noqa: ARG001  what went wrong is in the log only
     """Answer a defect of ours without giving away what it is."""
-    bug = ServeAppError(DEFECT, fallback_action=Action.HOLD)
-    return respond_error(error_id(request), bug)
+    return respond_unread(error_id(request), ServeAppError(DEFECT))
 
 
 async def on_http_error(request: Request, error: Exception) -> Response:

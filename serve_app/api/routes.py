@@ -12,7 +12,15 @@ from starlette.requests import ClientDisconnect
 
 from serve_app.api.front import Call, Front, bearer_of
 from serve_app.api.hot import Handler
-from serve_app.api.responses import error_id, idempotency_key_of, on_bug, request_id_of, respond, respond_error
+from serve_app.api.responses import (
+    error_id,
+    idempotency_key_of,
+    on_bug,
+    request_id_of,
+    respond,
+    respond_error,
+    respond_unread,
+)
 from serve_app.errors import BodyTimeout, MalformedRequest, ServeAppError, Unauthorized
 from serve_app.once import identity_of
 from serve_app.schemas import (
@@ -32,7 +40,7 @@ from serve_app.schemas import (
     what_can_be_read,
 )
 from serve_app.service import DEFECT, Refused
-from serve_app.types import FLAT, Action, Decision, SignalRequest
+from serve_app.types import FLAT, Decision, SignalRequest
 
 CLIENT_CLOSED_REQUEST = 499
 """The status of nginx, and Ray Serve, for it."""
@@ -162,12 +170,11 @@ class Routes:
         return _parsed(parse_predict, parse_json(body, self._limits), self._limits, self._front.feature_list)
 
     async def on_error(self, request: Request, error: Exception) -> Response:
-        """Answer a request of which nothing could be read, so that no position is known either."""
+        """Answer a request of which nothing could be read, and let the monitor know."""
         assert isinstance(error, ServeAppError)  # noqa: S101  registered for nothing else
-        error.detail.setdefault("fallback_action", Action.HOLD)
         request_id = error_id(request)
         self._front.record(Call(request_id, [error]))
-        return respond_error(request_id, error)
+        return respond_unread(request_id, error)
 
     async def _decide(
         self, request: Request, request_id: str, requests: Sequence[SignalRequest | Refused], started: float

@@ -10,10 +10,11 @@ import pytest
 from starlette.testclient import TestClient
 
 from serve_app.api import Call, Front, create_api, hash_key
+from serve_app.api.responses import respond_error
 from serve_app.config import RouterConfig, Topology
 from serve_app.dashboard import Sources
 from serve_app.documentation import bars_as_columns, bars_as_rows, examples_of
-from serve_app.errors import Overloaded, ServeAppError, StageFailed
+from serve_app.errors import Overloaded, ServeAppError, StageFailed, TooManyViewers
 from serve_app.parity import golden_requests
 from serve_app.pipeline import Pipeline
 from serve_app.router import Assignment
@@ -415,6 +416,11 @@ def test_a_full_queue_is_a_503_that_says_when_to_come_back(front: Front, body: d
     document = error_of(response, 503, "overloaded")
     assert response.headers["Retry-After"] == "3"
     assert document["detail"]["fallback_action"] == "SELL"
+
+
+def test_a_429_says_when_to_come_back_too() -> None:
+    response = respond_error("id", TooManyViewers("32 look already"))
+    assert (response.status_code, response.headers["Retry-After"]) == (429, "1")
 
 
 def test_a_monitor_that_does_not_answer_is_a_503_that_says_when_to_come_back(front: Front) -> None:

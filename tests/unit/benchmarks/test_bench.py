@@ -77,6 +77,13 @@ def test_the_report_has_every_system_that_was_measured_and_says_which_was_not() 
     assert "medians of 3 rounds" in report
 
 
+def test_what_took_no_time_is_shown_as_nothing() -> None:
+    run = full()
+    run.readings = [one for one in run.readings if one.measure != record.RECOVERY_S]
+    run.add(1, FUSED.name, {record.RECOVERY_S: 7e-7})
+    assert f"| {record.RECOVERY_S} | 0 |" in markdown(run)
+
+
 def test_a_run_of_some_systems_has_a_report_and_a_picture_of_those(tmp_path: Path) -> None:
     run = empty(1)
     run.add(1, FUSED.name, closed(7.0))
