@@ -145,6 +145,8 @@ class Batcher:
 
     def _refuse_when_slow(self, now: float) -> None:
         """Keep the wait bounded under any load. Not while nothing comes back: that is an outage, and rows abstain."""
+        while self._queue and not self._queue[0].awaited:  # its caller has left, or has been told that it is too late
+            self._queue.popleft()
         longest = self.limits.max_queue_s
         if self._queue and now - self._queue[0].arrived > longest > now - self._back_at:
             raise _overloaded(len(self._queue))

@@ -43,8 +43,8 @@ _COMMON: dict[str, Any] = {
 _ROUTER: dict[str, Any] = {
     **_COMMON,
     # Requests: a few full batches. Each more is another millisecond of Python that all of them wait for, so a flood
-    # is turned away before any of it is read.
-    "max_ongoing_requests": 256,
+    # is turned away before any of it is read (`deployments.ingress`), and only GETs ever wait in Ray's queue.
+    "max_ongoing_requests": 320,
     "max_queued_requests": 64,
     "backpressure_config": {"status_code": 429, "retry_after_s": 1},
 }

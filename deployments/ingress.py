@@ -29,13 +29,14 @@ _Factory = Callable[[], asyncio.BaseProtocol]
 
 
 class Admission:
-    """Takes as many POSTs as Ray Serve would, and refuses the others; asks it not to watch over those that it takes.
+    """Takes as many POSTs as Ray Serve works on at once, and refuses the others, so that none waits in Ray's own queue.
 
-    Ray Serve refuses after it has looked up a route, made ids and a context, and answers a line of text. In a flood
-    that is most of what a router does, and those that were taken wait for it.
+    What is too much for that queue, Ray Serve refuses after it has looked up a route, made ids and a context, with a
+    line of text. In a flood that is most of what a router does, and those that were taken wait for it. It also refuses
+    too much: who leaves the queue counts as waiting until the event loop's next turn.
 
     POSTs are requests for decisions: short, with a deadline of their own (`deadline_ms`). So two more tasks for each,
-    for its client and its clock, are in vain. Without them Ray Serve counts a request before it yields.
+    for its client and its clock, are in vain, and Ray Serve is asked to do without.
     """
 
     def __init__(self, app: ASGIApp, room: Callable[[], float], refused: Callable[[], None]) -> None:
@@ -72,13 +73,12 @@ def _refusal(request: Request) -> Response:
 
 
 def room() -> float:
-    """Return how many requests Ray Serve takes and queues in this replica; without end in a process that is none."""
+    """Return how many requests Ray Serve works on at once in this replica; without end in a process that is none."""
     try:
         config = serve.get_replica_context()._deployment_config  # noqa: SLF001  it says so nowhere else
     except RayServeException:
         return math.inf
-    queued = config.max_queued_requests
-    return math.inf if queued < 0 else config.max_ongoing_requests + queued
+    return float(config.max_ongoing_requests)
 
 
 class AcceptsAll:

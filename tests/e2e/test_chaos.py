@@ -14,6 +14,7 @@ from serve_app.types import Bars
 from tests.e2e.conftest import ROOT, serve_run
 from tests.e2e.slow_app import NOTES
 from tests.factories import every_form, window
+from tests.replicas import FOLDERS
 from tests.waiting import wait_for
 
 STAYING = 4
@@ -21,8 +22,9 @@ LEAVING_ROWS = 100
 """More than one batch of 64, so that the second carries rows of others too."""
 WATCHED = "X-Request-Disconnect-Disabled: ?0\r\n"
 """Ray Serve shall notice that this caller leaves, and cancel."""
+ROUTER = "SERVE_REPLICA_signals-router"
 FLOOD = 700
-"""Requests at once; a router takes 256 and lets 64 wait."""
+"""Requests at once; a router takes 320."""
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +37,24 @@ def notes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def slow(notes: Path) -> Iterator[str]:
-    """The address of a graph behind HAProxy whose model takes half a second."""
+    """The address of a graph behind HAProxy whose model takes half a second.
+
+    Until HAProxy has heard of the router, it asks a proxy of Ray Serve, which asks the router by another way.
+    """
     document = yaml.safe_load((ROOT / "configs/local.yaml").read_text())
     document["applications"][1]["import_path"] = "tests.e2e.slow_app:build"
     with serve_run(document, haproxy=True, **{NOTES: str(notes)}) as url:
+        wait_for(lambda: ROUTER in servers(url), 30, lambda: servers(url))
         yield url
+
+
+def servers(url: str) -> str:
+    """Return what HAProxy says of those that it asks."""
+    (path,) = FOLDERS[url].glob("h/*/admin.sock")
+    with socket.socket(socket.AF_UNIX) as admin, admin.makefile("rb") as said:
+        admin.connect(str(path))
+        admin.sendall(b"show stat\n")
+        return said.read().decode()
 
 
 def send(url: str, path: str, body: Mapping[str, Any], headers: str = "") -> socket.socket:
@@ -96,5 +111,6 @@ def test_a_flood_is_answered_or_refused_and_the_graph_is_there_afterwards(slow: 
     assert 0 < counts[200] < FLOOD
     assert all(again == (status != 200) for status, again, _ in replies)
     codes = {(status, document["code"]) for status, _, document in replies if status != 200}
+    assert (429, "router_full") in codes
     assert codes <= {(429, "router_full"), (503, "overloaded")}
     assert answer(send(slow, path, body))["status"] == "ok"

@@ -342,6 +342,26 @@ def test_a_queue_whose_first_has_waited_for_long_takes_no_more_until_it_is_short
     run(scenario)
 
 
+def test_rows_that_nobody_awaits_any_more_make_no_queue_slow() -> None:
+    async def scenario() -> None:
+        clock, downstream = Clock(), Downstream()
+        batcher = Batcher(downstream.run, abstain, limits(max_batch_size=1, max_queue_s=2.0), clock=clock)
+        *tasks, gone = submit(batcher, 0, 1, 2)
+        await settled()
+        clock.now = 2.0
+        await downstream.let_go(0)
+        gone.cancel()  # as a deadline that has passed, it leaves its row in the queue, since 0.0
+        await settled()
+        clock.now = 2.5
+        tasks += submit(batcher, 3)
+        await settled()
+        await downstream.let_all_go()
+        assert downstream.batches == [[0], [1], [3]]
+        assert await probabilities(tasks) == [0.0, 0.01, 0.03]
+
+    run(scenario)
+
+
 def test_while_nothing_comes_back_rows_are_taken_and_wait_for_their_deadline() -> None:
     async def scenario() -> None:
         clock, downstream = Clock(), Downstream()
