@@ -54,7 +54,7 @@ def start(run: Run, document: dict[str, Any]) -> subprocess.Popen[bytes]:
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=_interrupt_on_death_of_parent if sys.platform == "linux" else None,  # noqa: PLW1509
+            preexec_fn=_before_it_runs if sys.platform == "linux" else None,  # noqa: PLW1509
         )
 
 
@@ -108,8 +108,10 @@ def _config(run: Run, document: dict[str, Any]) -> Path:
     return derived
 
 
-def _interrupt_on_death_of_parent() -> None:
+def _before_it_runs() -> None:
+    """Have it interrupted when its parent dies, and let its processes take turns."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
+    profile.take_turns()
 
 
 def _ended(child: subprocess.Popen[bytes]) -> bool:

@@ -1,4 +1,4 @@
-"""The environment in which `serve run` starts: Ray reads its flags there and nowhere else.
+"""What `serve run` starts in: the environment, where alone Ray reads its flags, and how processes share cores.
 
 Measured on two cores: 114 → 1,814 requests/s from these flags alone. What a user has exported wins over a default
 here; what keeps two graphs on one machine apart does not give way.
@@ -10,6 +10,7 @@ import resource
 import shlex
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -52,6 +53,9 @@ _FILES_PER_CONNECTION = 2.5
 _OTHER_FILES = 100
 """Listeners, logs, checks of health."""
 
+_TAKE_TURNS = "if command -v chrt > /dev/null; then chrt --batch --pid 0 $$ || true; fi"
+"""What `take_turns` does, for a shell and what it starts."""
+
 _PLAIN = {
     # Direct ingress without HAProxy would move the proxies to the head node alone.
     "RAY_SERVE_ENABLE_HA_PROXY": "0",
@@ -76,7 +80,19 @@ class Machine:
 def exports(machine: Machine) -> str:
     """Return the high-throughput profile as shell commands, for the environment of `ray start` on a cluster's nodes."""
     variables = {**_DEFAULTS, **_FAST_DEFAULTS, **_fitted(machine), "RAY_SERVE_ENABLE_HA_PROXY": "1"}
-    return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables.items())
+    exported = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
+    return "\n".join([*exported, _TAKE_TURNS])
+
+
+def take_turns() -> None:
+    """Let no process that this one starts interrupt another when it wakes (Linux's SCHED_BATCH, sched(7)).
+
+    A router that HAProxy interrupts for each answer, and wrk or a monitor for each of theirs, is interrupted 1.3 times
+    a request on two cores; without, 0.3 times, and the same cores answer a tenth more. A sandbox may forbid it.
+    """
+    if hasattr(os, "SCHED_BATCH"):
+        with suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def _fitted(machine: Machine) -> dict[str, str]:

@@ -111,9 +111,12 @@ def test_a_second_ctrl_c_ends_it_at_once_and_leaves_nothing(graph: Graph) -> Non
     graph.assert_nothing_is_left()
 
 
-def test_a_second_up_is_refused_and_down_leaves_nothing(graph: Graph, environment: Mapping[str, str]) -> None:
+def test_all_take_turns_a_second_up_is_refused_and_down_leaves_nothing(
+    graph: Graph, environment: Mapping[str, str]
+) -> None:
     port = str(graph.run.ports.http)
     assert command(environment, "status").returncode == 0
+    assert {os.sched_getscheduler(process.pid) for process in processes.of(graph.run.run_id)} == {os.SCHED_BATCH}
 
     second = command(environment, "up", CONFIG, "--port", port)
     assert second.returncode == 1

@@ -1,3 +1,7 @@
+import os
+import shlex
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -5,7 +9,7 @@ import pytest
 
 from deployments.ports import Ports
 from deployments.processes import RUN_ID
-from deployments.profile import Machine, environment, exports
+from deployments.profile import Machine, environment, exports, take_turns
 
 RUN_DIR = Path("/tmp/sg-abcdefgh")  # noqa: S108 (never created)
 NODE_ID = "f" * 56
@@ -67,3 +71,28 @@ def test_this_machine_is_the_default() -> None:
     assert environment({}, Ports(8000), RUN_DIR, "id", haproxy=True) == environment(
         {}, Ports(8000), RUN_DIR, "id", haproxy=True, machine=Machine()
     )
+
+
+IS_BATCH = "import os; print(os.sched_getscheduler(0) == os.SCHED_BATCH)"
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="only Linux has this policy")
+def test_what_is_started_takes_turns() -> None:
+    ask = [sys.executable, "-c", IS_BATCH]
+    started = subprocess.run(ask, capture_output=True, text=True, check=True, preexec_fn=take_turns)
+    assert started.stdout == "True\n"
+
+
+@pytest.mark.skipif(shutil.which("chrt") is None, reason="needs chrt, of util-linux")
+def test_a_shell_that_took_the_profile_takes_turns_too() -> None:
+    script = f"set -e\n{exports(Machine())}\n{shlex.join([sys.executable, '-c', IS_BATCH])}\necho $RAY_worker_niceness"
+    started = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    assert started.stdout == "True\n0\n"
+
+
+def test_a_shell_without_chrt_takes_the_rest() -> None:
+    shell = shutil.which("bash")
+    assert shell
+    script = f"set -e\n{exports(Machine())}\necho $RAY_worker_niceness"
+    started = subprocess.run([shell, "-c", script], capture_output=True, text=True, check=True, env={"PATH": ""})
+    assert started.stdout == "0\n"
