@@ -222,9 +222,10 @@ class Batcher:
             self._rows_in_flight -= len(rows)
             self._cut()
         self._back_at = self._clock()
-        self._sent(Sent(waits, self._back_at - started))
         for entry, wait, outcome in zip(entries, waits, outcomes, strict=True):
             entry.call.answer(entry.place, _with_wait(outcome, wait))
+        # After those that wait for an answer have gone on.
+        asyncio.get_running_loop().call_soon(self._sent, Sent(waits, self._back_at - started))
 
 
 def _overloaded(waiting: int) -> Overloaded:

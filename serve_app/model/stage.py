@@ -77,8 +77,8 @@ class Model:
             )
         logits = self._within_memory(batch)
         # ONNX Runtime's recurrent layers make a number of NaN; no such number may become a probability.
-        finite = np.isfinite(batch.windows).all(axis=(1, 2))
-        return logits if finite.all() else np.where(finite, logits, np.float32(np.nan))
+        finite = np.isfinite(batch.windows)
+        return logits if finite.all() else np.where(finite.all(axis=(1, 2)), logits, np.float32(np.nan))
 
     def _within_memory(self, batch: WindowBatch) -> Float32Array:
         """Halve the ceiling when the device runs out of memory, and try once more. The ceiling stays.
