@@ -49,6 +49,10 @@ def test_300_decisions_are_shown_each_by_the_variant_of_its_symbol(said: str) ->
     assert all(variant == assignment.variant(symbol) for _, symbol, variant, *_ in rows)
 
 
+def test_it_buys_and_sells(said: str) -> None:
+    assert {action for *_, action in ROW.findall(said)} == {"BUY", "SELL", "HOLD"}
+
+
 def test_each_bar_of_each_symbol_is_asked_about_once_oldest_first(said: str) -> None:
     rows = ROW.findall(said)
     for symbol in ("AAPL", "GOOG", "IBM", "MSFT"):
