@@ -8,7 +8,7 @@ import math
 import socket
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from ray import serve
 from ray.serve.exceptions import RayServeException
@@ -26,6 +26,14 @@ _UNWATCHED = ((b"x-request-disconnect-disabled", b"?1"), (b"x-request-timeout-se
 """Headers of Ray Serve. First, so that what a client says itself has the last word."""
 
 _Factory = Callable[[], asyncio.BaseProtocol]
+
+
+@runtime_checkable
+class CountsRefusals(Protocol):
+    """What is told of those that were not let in to it."""
+
+    def refused(self, code: str, n: int) -> None:
+        """Count some."""
 
 
 class Admission:
@@ -81,6 +89,13 @@ def room() -> float:
     return float(config.max_ongoing_requests)
 
 
+def _tell_replica(refused: int) -> None:
+    """Let what this replica serves know, so that a router's monitor counts them, too."""
+    served: object = serve.get_replica_context().servable_object
+    if isinstance(served, CountsRefusals):
+        served.refused(RouterFull.code, refused)
+
+
 class AcceptsAll:
     """Accepts every connection that waits when one does, as asyncio's own loop has always done.
 
@@ -120,4 +135,4 @@ def middlewares() -> list[Middleware]:
     """Return what Ray Serve asks for in the loop of a replica, before it listens there."""
     loop = asyncio.get_running_loop()
     loop.create_server = AcceptsAll(loop).create_server  # type: ignore[assignment, method-assign]
-    return [Middleware(Admission, room, IngressMetrics().refused)]
+    return [Middleware(Admission, room, IngressMetrics(_tell_replica).refused)]

@@ -4,7 +4,7 @@
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ray.serve.metrics import Counter, Gauge, Histogram
@@ -40,12 +40,18 @@ class BatchMetrics:
         self._outstanding.set(outstanding)
 
 
+def _nobody_else(_: int) -> None:
+    """Nobody else counts them."""
+
+
 class IngressMetrics:
     """What one router does not let in."""
 
-    def __init__(self) -> None:
+    def __init__(self, also: Callable[[int], None] = _nobody_else) -> None:
+        """`also` hears of what is counted, too."""
         about = "Requests that a router refused unread, because it had as many as it takes."
         self._refused = Counter("signalgraph_refused", about)
+        self._also = also
         self._waiting = 0
 
     def refused(self) -> None:
@@ -56,6 +62,7 @@ class IngressMetrics:
 
     def _tell(self) -> None:
         self._refused.inc(self._waiting)
+        self._also(self._waiting)
         self._waiting = 0
 
 

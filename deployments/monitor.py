@@ -154,6 +154,10 @@ class Reporter:
             now = datetime.now(UTC)
             self._log.add(Given(now, call.request_id, answer, call.latency_ms) for answer in call.answers)
 
+    def refused(self, code: str, n: int) -> None:
+        """Remember requests that were refused unread."""
+        self._gathering.refused(code, n)
+
     async def push_forever(self) -> None:
         """Push what has gathered, one push at a time, until cancelled."""
         away = False

@@ -162,6 +162,10 @@ class RouterDeployment:
         if self._journal:
             await self._journal.close()
 
+    def refused(self, code: str, n: int) -> None:
+        """Let the monitor count requests that never came here, see `deployments.ingress`."""
+        self._reporter.refused(code, n)
+
     def check_health(self) -> None:
         """Fail when background work has died; Ray Serve then replaces the replica. Asks no other deployment."""
         for task in self._tasks:

@@ -67,6 +67,10 @@ class Gathering:
             self._dropped += len(self._waiting) == self._room
             self._waiting.append(Answered(answer, latency_ms, at))
 
+    def refused(self, code: str, n: int) -> None:
+        """Remember requests of which nothing was read."""
+        self._errors[code] += n
+
     def see(self, symbol: str, bars: Bars) -> None:
         """Remember the bars that a client sent."""
         self._bars.add(symbol, bars)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 import yaml
 
@@ -114,3 +115,9 @@ def test_a_flood_is_answered_or_refused_and_the_graph_is_there_afterwards(slow: 
     assert (429, "router_full") in codes
     assert codes <= {(429, "router_full"), (503, "overloaded")}
     assert answer(send(slow, path, body))["status"] == "ok"
+
+    def counted() -> int:
+        errors: dict[str, int] = httpx2.get(slow + "/v1/monitor", timeout=30).json()["errors"]
+        return errors.get("router_full", 0)
+
+    wait_for(lambda: counted() == counts[429], 30, lambda: f"{counted()} of {counts[429]} are counted")

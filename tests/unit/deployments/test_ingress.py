@@ -256,7 +256,7 @@ def test_refusals_of_a_flood_are_told_together_and_none_is_left_out(monkeypatch:
                 told.put_nowait(n)
 
         monkeypatch.setattr("deployments.metrics.Counter", Counter)
-        metrics = IngressMetrics()
+        metrics = IngressMetrics(also.append)
         for _ in range(3):
             metrics.refused()
         assert told.empty()
@@ -264,7 +264,9 @@ def test_refusals_of_a_flood_are_told_together_and_none_is_left_out(monkeypatch:
         metrics.refused()
         return [first, await told.get()]
 
+    also: list[int] = []
     assert asyncio.run(asyncio.wait_for(flood(), 10)) == [3, 1]
+    assert also == [3, 1]
 
 
 def test_a_process_that_is_no_replica_refuses_nobody() -> None:

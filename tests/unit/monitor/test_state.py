@@ -75,6 +75,15 @@ def test_batch_sizes_are_sorted_by_size() -> None:
     assert list(sizes.items()) == [("1", 1), ("2", 1), ("10", 2)]
 
 
+def test_what_was_refused_unread_is_counted_with_the_errors() -> None:
+    monitor, gathering = state(), router()
+    gathering.refused("router_full", 3)
+    monitor.add(told([TooFewBars("too few")], by=gathering))
+    gathering.refused("router_full", 2)
+    monitor.add(told([], by=gathering))
+    assert monitor.snapshot()["errors"] == {"router_full": 5, "too_few_bars": 1}
+
+
 def test_errors_are_counted_by_code_and_belong_to_no_variant() -> None:
     monitor = state()
     wrong = MalformedRequest("not JSON")
