@@ -4,6 +4,7 @@ Serve's own sections are held against Serve's schemas (which Serve does not do),
 both against each other. Run as a module it names every fault and exits with 1.
 """
 
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -14,6 +15,7 @@ import yaml
 from pydantic import ValidationError
 from ray.serve.schema import DeploymentSchema, ServeApplicationSchema, ServeDeploySchema
 
+from deployments.keys import keys_of
 from deployments.schema_check import faults as schema_faults
 from deployments.stages import MODEL, model_application
 from serve_app.config import (
@@ -38,8 +40,11 @@ ROUTER = "router"
 _STAGES = {f"{_OURS}build_app": (ROUTER, "preprocess", "strategy"), f"{_OURS}build_model": (MODEL,)}
 
 
-def faults(document: dict[str, Any]) -> list[str]:
-    """Return one line for each fault of a configuration file's content."""
+def faults(document: dict[str, Any], environment: Mapping[str, str] | None = None) -> list[str]:
+    """Return one line for each fault of a configuration file's content.
+
+    Where it is to start in an `environment`, what that lacks is a fault as well.
+    """
     found = schema_faults(document)
     try:
         serve = ServeDeploySchema.model_validate(document)
@@ -55,11 +60,16 @@ def faults(document: dict[str, Any]) -> list[str]:
         found.extend(_deployments(application, where))
     for name, section in sections.items():
         found.extend(_runtimes(name, section))
-    for app in (section for section in sections.values() if isinstance(section, AppConfig)):
+    for application in serve.applications:
+        app = sections.get(application.name)
+        if not isinstance(app, AppConfig):
+            continue
         found.extend(_exposure(app, serve.http_options.host))
         found.extend(_bundles(app))
         found.extend(_models(app, sections))
         found.extend(_journal(app))
+        if environment is not None:
+            found.extend(_keys(app, {**environment, **application.runtime_env.get("env_vars", {})}))
     return found
 
 
@@ -99,6 +109,13 @@ def _exposure(app: AppConfig, host: str) -> Iterator[str]:
             f"http_options.host is {host} and router.auth is none: anybody may ask; set the host to 127.0.0.1,"
             " or router.auth to api_keys"
         )
+
+
+def _keys(app: AppConfig, environment: Mapping[str, str]) -> Iterator[str]:
+    try:
+        keys_of(app.router.auth, environment)
+    except ConfigError as error:
+        yield str(error)
 
 
 def _bundles(app: AppConfig) -> Iterator[str]:
@@ -152,20 +169,20 @@ def _models(app: AppConfig, sections: Mapping[str, Section]) -> Iterator[str]:
             yield f"variants.{name}.bundle is {variant.bundle}, its model application's is {model.bundle}"
 
 
-def faults_of_file(path: Path) -> list[str]:
-    """Return the faults of a configuration file, one line each."""
+def faults_of_file(path: Path, environment: Mapping[str, str] | None = None) -> list[str]:
+    """Return the faults of a configuration file, one line each; see `faults`."""
     try:
         document = yaml.safe_load(path.read_text())
     except (OSError, yaml.YAMLError) as error:
         return [f"it cannot be read: {error}"]
     if not isinstance(document, dict) or "applications" not in document:
         return ["it is not a Serve config: it has no `applications`"]
-    return faults(document)
+    return faults(document, environment)
 
 
 def main(paths: Sequence[str]) -> int:
-    """Print the faults of these files; return 1 if there are any."""
-    found = [f"{path}: {line}" for path in paths for line in faults_of_file(Path(path))]
+    """Print what keeps these files from starting in this environment; return 1 if anything does."""
+    found = [f"{path}: {line}" for path in paths for line in faults_of_file(Path(path), os.environ)]
     sys.stdout.writelines(f"{line}\n" for line in found)
     return 1 if found else 0
 

@@ -5,7 +5,6 @@ would hand them plain dicts.
 """
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +12,16 @@ from ray import serve
 from ray.serve import Application, Deployment
 
 from deployments.bundles import BundleRef, Shelf
+from deployments.keys import keys_of
 from deployments.model import ModelDeployment
 from deployments.preprocess import PreprocessDeployment
-from deployments.router import Keys, RouterDeployment
+from deployments.router import RouterDeployment
 from deployments.stages import MODEL
 from deployments.strategy import StrategyDeployment
-from serve_app.api import CONTROL_KEY, hash_key
-from serve_app.config import AppConfig, Auth, ModelAppConfig, Topology
-from serve_app.errors import ConfigError
+from serve_app.config import AppConfig, ModelAppConfig, Topology
 from serve_app.journal import from_here
 from serve_app.router.releases import Release
 from serve_app.types import VariantName
-
-API_KEYS = "SIGNALGRAPH_API_KEYS"
-"""Environment variable: the keys that may ask, separated by commas."""
-
-WEBHOOK_SECRET = "SIGNALGRAPH_WEBHOOK_SECRET"  # noqa: S105  its name
-"""Environment variable: what alerts to the webhook are signed with."""
 
 _COMMON: dict[str, Any] = {
     # A replica that refuses to start (a corrupt bundle, a failed parity check) would refuse again.
@@ -62,22 +54,6 @@ def _deploy(stage: type, name: str, options: dict[str, Any]) -> Deployment:
     return decorate(stage)
 
 
-def api_key_hashes(auth: Auth, environment: str | None) -> tuple[str, ...]:
-    """Return the hashes of the keys that may ask. Raises ConfigError when keys are needed and there are none."""
-    if auth is Auth.NONE:
-        return ()
-    keys = [key.strip() for key in (environment or "").split(",") if key.strip()]
-    if not keys:
-        raise ConfigError(f"router.auth is api_keys, but {API_KEYS} is empty; set it to the keys that may ask")
-    return tuple(hash_key(key) for key in keys)
-
-
-def control_key_hash(environment: Mapping[str, str]) -> str | None:
-    """Return the hash of the key that may change releases, or None when nobody may."""
-    key = environment.get(CONTROL_KEY, "").strip()
-    return hash_key(key) if key else None
-
-
 def build_app(config: AppConfig) -> Application:
     """Build the application that answers HTTP: the router, and in the staged topology preprocess and strategy."""
     bundles = {name: BundleRef.of(variant.bundle) for name, variant in config.variants.configured().items()}
@@ -88,11 +64,7 @@ def build_app(config: AppConfig) -> Application:
         candidate=candidate.digest if candidate else None,
         assignment=config.router.assignment,
     )
-    keys = Keys(
-        api_key_hashes(config.router.auth, os.environ.get(API_KEYS)),
-        control_key_hash(os.environ),
-        os.environ.get(WEBHOOK_SECRET),
-    )
+    keys = keys_of(config.router.auth, os.environ)
     config = _from_anywhere(config)
     router = _deploy(serve.ingress()(RouterDeployment), "router", _ROUTER)
     if config.topology is not Topology.STAGED:

@@ -3,9 +3,8 @@
 import asyncio
 import gc
 import logging
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import FastAPI
@@ -14,6 +13,7 @@ from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
 from deployments.bundles import Shelf
+from deployments.keys import Keys
 from deployments.lanes import Lanes
 from deployments.metrics import ShadowMetrics
 from deployments.monitor import MonitorArgs, Reporter
@@ -43,16 +43,6 @@ def _spare_the_collector() -> None:
     """Let the garbage collector run seldom: what a request allocates is freed when it is answered, with no cycle."""
     gc.freeze()  # what is there now stays for good
     gc.set_threshold(_COLLECT_AFTER, 10, 10)
-
-
-@dataclass(frozen=True, slots=True)
-class Keys:
-    """Hashes of the keys that may ask, and of the one that may change releases; what is signed with which secret."""
-
-    asking: Collection[str] = ()
-    control: str | None = None
-    webhook: str | None = field(default=None, repr=False)
-    """The secret that alerts are signed with."""
 
 
 class RouterDeployment:

@@ -16,7 +16,7 @@ import httpx2
 import pytest
 import yaml
 
-from deployments import launch, ports, processes, profile
+from deployments import ports, processes, profile
 from tests.replicas import FOLDERS, RUNS
 from tests.waiting import free_port, wait_for
 
@@ -69,8 +69,9 @@ def serve_run(
         RUNS[url], FOLDERS[url] = run_id, folder
         yield url
     finally:
-        launch.interrupt(serve, 60)
-        processes.end(run_id)
+        # By force, which is seven seconds quicker; how a graph ends in good order is for test_lifecycle.
+        processes.end(run_id, grace_s=0)
+        serve.wait(10)
         shutil.rmtree(folder, ignore_errors=True)
 
 

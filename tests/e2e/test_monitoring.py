@@ -33,8 +33,8 @@ FINE = 0.5
 KEY = "a secret of the receiver"
 N = 20
 """Predictions that a rule looks at, here."""
-MEMORY_LIMIT = memory_in_use() + 0.2
-"""Above what the graph itself needs."""
+GRAPH_MEMORY = 0.2
+"""As a share of the machine: more than the graph itself needs."""
 
 
 class Receiver:
@@ -67,9 +67,12 @@ class Receiver:
 class Graph:
     """A running graph, and what its client does."""
 
-    def __init__(self, url: str, journal: str, receiver: Receiver, bars: dict[str, Bars], log: Path) -> None:
+    def __init__(
+        self, url: str, journal: str, receiver: Receiver, bars: dict[str, Bars], log: Path, memory_limit: float
+    ) -> None:
         self.url = url
         self.log = log
+        self.memory_limit = memory_limit
         self.journal = journal
         self.receiver = receiver
         self._bars = bars
@@ -136,7 +139,7 @@ class Graph:
         wait_for(lambda: self.events(alert) == [*states], 30, lambda: f"{alert}: {self.get('/v1/alerts')}")
 
 
-def watched(receiver: Receiver, log: Path) -> dict[str, Any]:
+def watched(receiver: Receiver, log: Path, memory_limit: float) -> dict[str, Any]:
     """Return the A/B graph, IBM with production and AAPL with the candidate, whose rules look at few predictions."""
     document: dict[str, Any] = yaml.safe_load((ROOT / "configs/ab_test.yaml").read_text())
     signals, *models = document["applications"]
@@ -154,7 +157,7 @@ def watched(receiver: Receiver, log: Path) -> dict[str, Any]:
             "inference_latency": {"limit": 300, **few},
             "error_rate": {"limit": 0.05, **few},
             "abstention_rate": {"limit": 0.05, **few},
-            "memory": {"limit": MEMORY_LIMIT},
+            "memory": {"limit": memory_limit},
             "resolve_after_s": 1,
             "webhook": receiver.url,
         },
@@ -169,8 +172,10 @@ def graph(tmp_path_factory: pytest.TempPathFactory, bars: dict[str, Bars]) -> It
     receiver = Receiver()
     folder = tmp_path_factory.mktemp("monitoring")
     journal = f"sqlite:///{folder / 'journal.db'}"
-    with serve_run(watched(receiver, folder), journal=journal, SIGNALGRAPH_WEBHOOK_SECRET=KEY) as url:
-        yield Graph(url, journal, receiver, bars, folder / "decisions-0.jsonl")
+    memory_limit = memory_in_use() + GRAPH_MEMORY
+    document = watched(receiver, folder, memory_limit)
+    with serve_run(document, journal=journal, SIGNALGRAPH_WEBHOOK_SECRET=KEY) as url:
+        yield Graph(url, journal, receiver, bars, folder / "decisions-0.jsonl", memory_limit)
     receiver.server.shutdown()
     receiver.server.server_close()
 
@@ -246,7 +251,7 @@ def test_wrong_predictions_are_told(graph: Graph) -> None:
 def test_memory_that_runs_out_is_told(graph: Graph) -> None:
     graph.wait("memory")
     taken = []
-    while memory_in_use() < MEMORY_LIMIT + 0.02:
+    while memory_in_use() < graph.memory_limit + 0.02:
         taken.append(np.ones(psutil.virtual_memory().total // 100 // 8))
     graph.wait("memory", "firing")
     taken.clear()

@@ -17,7 +17,8 @@ from ray import serve
 from deployments import processes
 from deployments.autoscaling import Backlog
 from deployments.bundles import Held, Shelf
-from deployments.graph import API_KEYS, build_app, build_model
+from deployments.graph import build_app, build_model
+from deployments.keys import API_KEYS
 from deployments.model import ModelDeployment
 from deployments.preprocess import PreprocessDeployment
 from deployments.strategy import StrategyDeployment

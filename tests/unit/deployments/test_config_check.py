@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from deployments import config_check
+from deployments.keys import API_KEYS
 
 CONFIGS = sorted((Path(__file__).parents[3] / "configs").glob("*.yaml"))
 Document = dict[str, Any]
@@ -147,6 +148,17 @@ def test_a_fault_is_named(ab_test: Document, spoil: Callable[[Document], None], 
     spoil(ab_test)
     faults = config_check.faults(ab_test)
     assert any(named in fault for fault in faults), faults
+
+
+@pytest.mark.parametrize("where", ["nowhere", "environment", "runtime_env"])
+def test_what_starts_needs_its_keys_there_and_then(ab_test: Document, where: str) -> None:
+    signals(ab_test)["args"]["router"]["auth"] = "api_keys"
+    keys = {API_KEYS: "key-of-a-desk"}
+    if where == "runtime_env":
+        signals(ab_test)["runtime_env"] = {"env_vars": keys}
+    faults = config_check.faults(ab_test, keys if where == "environment" else {})
+    assert [API_KEYS in fault for fault in faults] == ([True] if where == "nowhere" else [])
+    assert config_check.faults(ab_test) == []
 
 
 def test_what_is_no_serve_config_is_said(tmp_path: Path) -> None:
