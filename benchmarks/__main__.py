@@ -3,7 +3,6 @@
 import json
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from subprocess import CalledProcessError
 
@@ -11,7 +10,7 @@ import click
 
 from benchmarks.batch import batches, forward
 from benchmarks.closed_loop import MissingTool
-from benchmarks.machine import machine
+from benchmarks.machine import machine, now
 from benchmarks.peers.systems import HAND_MADE, PEERS
 from benchmarks.peers.venvs import CannotInstall
 from benchmarks.picture import draw
@@ -71,8 +70,7 @@ def main(rounds: int, seconds: float, only: Sequence[str], out: Path) -> None:
     """Measure, and write what came of it; exit with 1 when a system could not be measured."""
     systems = [system for name, system in SYSTEMS.items() if not only or name in only]
     titles = {MODEL: MODEL, **{system.name: system.title for system in systems}}
-    date = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
-    run = Record(machine(), date, git_commit(Path.cwd()), rounds, titles)
+    run = Record(machine(), now(), git_commit(Path.cwd()), rounds, titles)
     out.parent.mkdir(parents=True, exist_ok=True)
     try:
         with stop_signals():

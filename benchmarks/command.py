@@ -9,10 +9,11 @@ from typing import Any
 import click
 
 from benchmarks.closed_loop import MissingTool
-from benchmarks.machine import machine
+from benchmarks.machine import machine, now
 from benchmarks.process import DidNotStart
 from benchmarks.systems import WrongAnswer
 from deployments.signals import StopSignal, stop_signals
+from serve_app.cli.common import git_commit
 
 
 @contextmanager
@@ -26,6 +27,7 @@ def measuring() -> Iterator[None]:
 
 
 def write(out: Path, **found: Any) -> None:
-    """Write what was found, with the machine that it was found on."""
+    """Write what was found, with the machine that it was found on, when, and of which commit."""
+    stamped = {"machine": machine(), "date": now(), "commit": git_commit(Path.cwd())}
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps({"machine": machine(), **found}, indent=1) + "\n")
+    out.write_text(json.dumps(stamped | found, indent=1) + "\n")

@@ -26,7 +26,7 @@ KINDS = {
     "ray::MonitorActor": "monitor",
 }
 """By how a command line begins; the first that fits."""
-THE_REST, GENERATOR, UNUSED = "the rest of Ray", "load generator", "not used"
+THE_REST, GENERATOR, UNUSED = "the rest of Ray", "load generator", "not used, or by others"
 
 
 def kind_of(command: str) -> str:

@@ -1,9 +1,15 @@
-"""The machine on which something was measured."""
+"""The machine on which something was measured, and when."""
 
 import platform
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
+
+
+def now() -> str:
+    """Return the time, for people."""
+    return f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def machine() -> str:

@@ -1,7 +1,8 @@
 """All that can be known to be wrong with a configuration before anything starts.
 
 Serve's own sections are held against Serve's schemas (which Serve does not do), ours against `serve_app.config`, and
-both against each other. Run as a module it names every fault and exits with 1.
+both against each other. Run as a module, which `signalgraph up` does, it names every fault and what the environment
+lacks, and exits with 1; `signalgraph config check` looks at the file alone, which may be for another machine.
 """
 
 import os
@@ -69,7 +70,7 @@ def faults(document: dict[str, Any], environment: Mapping[str, str] | None = Non
         found.extend(_models(app, sections))
         found.extend(_journal(app))
         if environment is not None:
-            found.extend(_keys(app, {**environment, **application.runtime_env.get("env_vars", {})}))
+            found.extend(_keys(app, environment, application.runtime_env.get("env_vars") or {}))
     return found
 
 
@@ -111,9 +112,13 @@ def _exposure(app: AppConfig, host: str) -> Iterator[str]:
         )
 
 
-def _keys(app: AppConfig, environment: Mapping[str, str]) -> Iterator[str]:
+def _keys(app: AppConfig, environment: Mapping[str, str], own: object) -> Iterator[str]:
+    """What `own`, the variables of the application's `runtime_env`, and the environment have to give."""
+    if not isinstance(own, dict) or not all(isinstance(value, str) for value in own.values()):
+        yield "runtime_env.env_vars: must be names with texts; put numbers in quotes"
+        return
     try:
-        keys_of(app.router.auth, environment)
+        keys_of(app.router.auth, {**environment, **own})
     except ConfigError as error:
         yield str(error)
 

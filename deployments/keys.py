@@ -1,4 +1,4 @@
-"""Who may ask, who may change releases, and what alerts are signed with: from the environment alone, never a file."""
+"""Who may ask, who may change releases, and what alerts are signed with: from the environment of the application."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field

@@ -40,14 +40,10 @@ class BatchMetrics:
         self._outstanding.set(outstanding)
 
 
-def _nobody_else(_: int) -> None:
-    """Nobody else counts them."""
-
-
 class IngressMetrics:
     """What one router does not let in."""
 
-    def __init__(self, also: Callable[[int], None] = _nobody_else) -> None:
+    def __init__(self, also: Callable[[int], None]) -> None:
         """`also` hears of what is counted, too."""
         about = "Requests that a router refused unread, because it had as many as it takes."
         self._refused = Counter("signalgraph_refused", about)
@@ -61,9 +57,9 @@ class IngressMetrics:
         self._waiting += 1
 
     def _tell(self) -> None:
-        self._refused.inc(self._waiting)
-        self._also(self._waiting)
-        self._waiting = 0
+        refused, self._waiting = self._waiting, 0
+        self._refused.inc(refused)
+        self._also(refused)
 
 
 class ShadowMetrics:

@@ -53,7 +53,7 @@ _FILES_PER_CONNECTION = 2.5
 _OTHER_FILES = 100
 """Listeners, logs, checks of health."""
 
-_TAKE_TURNS = "if command -v chrt > /dev/null; then chrt --batch --pid 0 $$ || true; fi"
+_TAKE_TURNS = 'case "$(chrt --pid $$ 2> /dev/null)" in *SCHED_OTHER*) chrt --batch --pid 0 $$ || true;; esac'
 """What `take_turns` does, for a shell and what it starts."""
 
 _PLAIN = {
@@ -78,7 +78,7 @@ class Machine:
 
 
 def exports(machine: Machine) -> str:
-    """Return the high-throughput profile as shell commands, for the environment of `ray start` on a cluster's nodes."""
+    """Return the high-throughput profile as shell commands, for the shell of `ray start` on a cluster's nodes."""
     variables = {**_DEFAULTS, **_FAST_DEFAULTS, **_fitted(machine), "RAY_SERVE_ENABLE_HA_PROXY": "1"}
     exported = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
     return "\n".join([*exported, _TAKE_TURNS])
@@ -90,9 +90,10 @@ def take_turns() -> None:
     A router that HAProxy interrupts for each answer, and wrk or a monitor for each of theirs, is interrupted 1.3 times
     a request on two cores; without, 0.3 times, and the same cores answer a tenth more. A sandbox may forbid it.
     """
-    if hasattr(os, "SCHED_BATCH"):
-        with suppress(OSError):
-            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    if not hasattr(os, "SCHED_BATCH") or os.sched_getscheduler(0) != os.SCHED_OTHER:  # which somebody has chosen
+        return
+    with suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def _fitted(machine: Machine) -> dict[str, str]:

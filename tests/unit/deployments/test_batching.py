@@ -730,6 +730,7 @@ def test_every_batch_is_told_with_how_long_each_row_had_waited() -> None:
 
         batcher = Batcher(at_once, abstain, limits(), told.append, clock=lambda: float(next(ticks)))
         await asyncio.gather(*submit(batcher, 0, 1, 2))  # arrive at 0, 1, 2, leave at 3, are back at 4
+        await settled()
         return told
 
     (batch,) = run(scenario)

@@ -161,6 +161,18 @@ def test_what_starts_needs_its_keys_there_and_then(ab_test: Document, where: str
     assert config_check.faults(ab_test) == []
 
 
+@pytest.mark.parametrize("given", [{API_KEYS: 12345}, ["a list"], "text"])
+def test_variables_that_are_no_texts_are_a_fault_and_no_traceback(ab_test: Document, given: object) -> None:
+    signals(ab_test)["runtime_env"] = {"env_vars": given}
+    (fault,) = config_check.faults(ab_test, {})
+    assert "runtime_env.env_vars" in fault
+
+
+def test_no_variables_are_no_fault(ab_test: Document) -> None:
+    signals(ab_test)["runtime_env"] = {"env_vars": None}
+    assert config_check.faults(ab_test, {}) == []
+
+
 def test_what_is_no_serve_config_is_said(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     assert "cannot be read" in config_check.faults_of_file(path)[0]

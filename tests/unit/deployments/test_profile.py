@@ -83,6 +83,17 @@ def test_what_is_started_takes_turns() -> None:
     assert started.stdout == "True\n"
 
 
+@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="only Linux has this policy")
+def test_what_somebody_has_chosen_stays() -> None:
+    def idle() -> None:
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        take_turns()
+
+    ask = [sys.executable, "-c", "import os; print(os.sched_getscheduler(0) == os.SCHED_IDLE)"]
+    started = subprocess.run(ask, capture_output=True, text=True, check=True, preexec_fn=idle)
+    assert started.stdout == "True\n"
+
+
 @pytest.mark.skipif(shutil.which("chrt") is None, reason="needs chrt, of util-linux")
 def test_a_shell_that_took_the_profile_takes_turns_too() -> None:
     script = f"set -e\n{exports(Machine())}\n{shlex.join([sys.executable, '-c', IS_BATCH])}\necho $RAY_worker_niceness"

@@ -8,7 +8,7 @@ import pytest
 from serve_app.errors import MalformedRequest, ServeAppError, TooFewBars
 from serve_app.model import load_bundle
 from serve_app.monitor import Gathering, Learnt, MonitorState
-from serve_app.monitor.state import SILENT_S
+from serve_app.monitor.state import SILENT_S, failures
 from serve_app.schemas import encode
 from serve_app.types import Action, Kind, Reason, VariantName
 from tests.unit.monitor.answers import NOW, decision, router, state, told
@@ -97,6 +97,13 @@ def test_only_errors_of_the_server_are_failures() -> None:
     monitor.add(told([], by=by))
     monitor.add(told([decision(), ServeAppError("a defect"), MalformedRequest("not JSON")], by=by))
     assert sorted(monitor.failed) == [False, True]
+
+
+def test_what_was_refused_unread_makes_no_share_of_failures_smaller() -> None:
+    monitor, gathering = state(), router()
+    gathering.refused("router_full", 1_000)
+    monitor.add(told([decision(), ServeAppError("a defect"), MalformedRequest("not JSON")], by=gathering))
+    assert failures(monitor.snapshot()) == (1, 3)
 
 
 def test_a_decision_that_is_told_twice_is_counted_once() -> None:
