@@ -307,11 +307,13 @@ def test_a_guarded_promotion_goes_to_its_end_by_itself(graph: Graph, bars: dict[
 @pytest.mark.parametrize("graph", [Topology.STAGED], indirect=True, ids=str)
 def test_a_candidate_that_begins_to_fail_goes_back_by_itself(graph: Graph, bars: dict[str, Bars]) -> None:
     with_candidate(graph, "v1.1")
-    change(graph.url, "promote", plan={**PLAN, "step_s": 600, "pins": []})
+    begun = change(graph.url, "promote", plan={**PLAN, "step_s": 600, "pins": []})
     load = Load(graph.url, bars, sentiment=POISON)
     wait_for(lambda: in_force(graph)["release"]["plan"] is None, 60, lambda: str(in_force(graph)))
     answers = load.stop()
-    assert {(answer["reason"], answer["variant"]) for _, answer in answers} == {(None, "production")}
+    # A router that still loads the candidate answers from the epoch before, where production may be what fails here.
+    by_now = [answer for _, answer in answers if answer["epoch"] >= begun.epoch]
+    assert {(answer["reason"], answer["variant"]) for answer in by_now} == {(None, "production")}
     entry = in_force(graph)
     assert (entry["step"], entry["who"]) == ("rollback", "guard")
     assert "abstained, more than 2.0%" in entry["why"]
