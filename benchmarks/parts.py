@@ -13,6 +13,7 @@ from benchmarks.workload import questions, reference
 from deployments.batching import Batcher, Limits
 from serve_app.api import Front, create_api
 from serve_app.config import BatchingConfig, ModelConfig, RouterConfig
+from serve_app.doctor.speed import rows_per_s
 from serve_app.documentation import examples_of
 from serve_app.monitor import Gathering
 from serve_app.parity import golden_requests
@@ -119,13 +120,11 @@ def parts() -> dict[str, float]:
     request = decode_signal(body, limits)
     assert request is not None, "the workload is not of the usual kind"
     rows = [pipeline.row(request)] * TOGETHER
-    windows = preprocess.windows(pipeline.stack(rows))
-    alone = preprocess.windows(pipeline.stack(rows[:1]))
     return {
         "decode": repeated(lambda: decode_signal(body, limits)),
         "validate": repeated(lambda: pipeline.row(request)),
         f"preprocess, {TOGETHER} rows": repeated(lambda: preprocess.windows(pipeline.stack(rows)), TOGETHER),
-        f"model, {TOGETHER} rows": repeated(lambda: model.predict(windows), TOGETHER),
-        "model, alone": repeated(lambda: model.predict(alone)),
+        f"model, {TOGETHER} rows": US / rows_per_s(bundle, model, TOGETHER),
+        "model, alone": US / rows_per_s(bundle, model, 1),
         **asyncio.run(_requests(pipeline)),
     }

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from serve_app.errors import SERVER_CODES, RouterFull
+from serve_app.errors import SERVER_CODES
 from serve_app.monitor.drift import DriftWatch, Seen
 from serve_app.monitor.observation import Heard, Learnt, Observation, Told
 from serve_app.monitor.tape import Tape
@@ -213,10 +213,9 @@ def _failed(errors: Mapping[str, int]) -> int:
 
 
 def failures(snapshot: Mapping[str, Any]) -> tuple[int, int]:
-    """Return how many requests a snapshot counts as failed by the server's fault, and how many in all.
+    """Return how many requests a snapshot counts as failed by the server's fault, and how many as that or answered.
 
-    Those that a full router refused unread are in neither: in a flood they would make every share of failures small.
+    What was wrong, or refused unread, is in neither, as in `MonitorState.failed`: it would make any share small.
     """
-    answered = sum(variant["requests"] for variant in snapshot["variants"].values())
-    errors = {code: n for code, n in snapshot["errors"].items() if code != RouterFull.code}
-    return _failed(errors), answered + sum(errors.values())
+    failed = _failed(snapshot["errors"])
+    return failed, failed + sum(variant["requests"] for variant in snapshot["variants"].values())

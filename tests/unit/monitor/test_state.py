@@ -99,11 +99,11 @@ def test_only_errors_of_the_server_are_failures() -> None:
     assert sorted(monitor.failed) == [False, True]
 
 
-def test_what_was_refused_unread_makes_no_share_of_failures_smaller() -> None:
+def test_what_was_wrong_or_refused_unread_makes_no_share_of_failures_smaller() -> None:
     monitor, gathering = state(), router()
     gathering.refused("router_full", 1_000)
     monitor.add(told([decision(), ServeAppError("a defect"), MalformedRequest("not JSON")], by=gathering))
-    assert failures(monitor.snapshot()) == (1, 3)
+    assert failures(monitor.snapshot()) == (1, 2)
 
 
 def test_a_decision_that_is_told_twice_is_counted_once() -> None:
