@@ -58,20 +58,18 @@ def server() -> Iterator[Server]:
 
 
 def test_every_request_is_asked_once_and_every_answer_counted(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmarks.open_loop.CONNECTIONS", 8)
     monkeypatch.setattr("benchmarks.open_loop.PATIENCE_S", 0.5)
     load = Load(f"http://127.0.0.1:{server.port}/v1/signals", [b'{"a": 1}', b'{"b": 2}'])
-    answers = open_loop(load, rate=200, seconds=0.15)
+    answers = open_loop(load, rate=200, seconds=0.15, connections=8)
     assert answers.counts() == {200: 24, 503: 3, 0: 3}
     assert server.bodies.count(b'{"a": 1}') == server.bodies.count(b'{"b": 2}') == 15
     assert 0 < answers.percentile(50) <= answers.percentile(99)
 
 
-def test_a_slow_rate_stays_on_few_connections(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmarks.open_loop.CONNECTIONS", 8)
+def test_a_slow_rate_stays_on_few_connections(server: Server) -> None:
     server.bodies += [b""] * 3  # so that none of the next six is left without an answer
     load = Load(f"http://127.0.0.1:{server.port}/", [b"{}"])
-    assert open_loop(load, rate=20, seconds=0.3).counts() == {200: 6}
+    assert open_loop(load, rate=20, seconds=0.3, connections=8).counts() == {200: 6}
     assert len(server.connections) < 6
 
 
