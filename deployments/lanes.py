@@ -72,6 +72,11 @@ class Lanes:
         """Return what the bundles know that serve now."""
         return {symbol for made in self._current.values() for symbol in made.lane.pipeline.bundle.symbol_to_id}
 
+    def check_health(self) -> None:
+        """Raise StageFailed when a model that is held in this process hangs."""
+        for loaded in self._held.values():
+            loaded.check_health()
+
     def check(self, release: Release) -> None:
         """Raise ReleaseRefused for a release of bundles that are not on the shelf: nobody could answer for them."""
         for digest in release.digests().values():

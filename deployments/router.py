@@ -157,7 +157,11 @@ class RouterDeployment:
         self._reporter.refused(code, n)
 
     def check_health(self) -> None:
-        """Fail when background work has died; Ray Serve then replaces the replica. Asks no other deployment."""
+        """Fail when background work has died or a forward pass never comes back; Ray Serve then replaces the replica.
+
+        Asks no other deployment.
+        """
+        self._lanes.check_health()
         for task in self._tasks:
             if task.done() and (error := task.exception()) is not None:
                 raise error

@@ -13,7 +13,7 @@ from deployments.metrics import ModelMetrics
 from deployments.remote import RemoteStage
 from serve_app.config import AppConfig, Topology
 from serve_app.model import Bundle
-from serve_app.pipeline import Stages, local_stages, stages_of
+from serve_app.pipeline import ByDigest, Stages, model_of, stages_of
 from serve_app.types import VariantName
 
 MODEL = "model"
@@ -39,10 +39,16 @@ class Loaded:
     bundle: Bundle
     stages: Stages
     spread: Callable[[], Awaitable[object]]
+    check_health: Callable[[], None]
+    """Raises StageFailed when a model in this process hangs."""
 
 
 async def _nowhere() -> None:
     """There is nobody else to load it."""
+
+
+def _not_here() -> None:
+    """Its model is in another process, which looks after it."""
 
 
 def make_stages(
@@ -57,14 +63,16 @@ def make_stages(
     `slot` is the application that a model of its own is in, see `serve_app.router.slots`.
     """
     if config.topology is Topology.FUSED:
-        return Loaded(bundle, local_stages(bundle, config.model, ModelMetrics(slot).out_of_memory), _nowhere)
+        here = model_of(bundle, config.model, ModelMetrics(slot).out_of_memory)
+        stages = stages_of(bundle, ByDigest({bundle.digest: here}).run)
+        return Loaded(bundle, stages, _nowhere, here.check_health)
     application = model_application(slot)
     # Whether it exists is not asked: that would block the event loop, and the application may start after ours.
     model = RemoteStage(
         application, lambda: serve.get_deployment_handle(MODEL, application, _check_exists=False), backlog
     )
     if handles is None:
-        return Loaded(bundle, stages_of(bundle, model.run), lambda: model.load(bundle.digest))
+        return Loaded(bundle, stages_of(bundle, model.run), lambda: model.load(bundle.digest), _not_here)
     preprocess = RemoteStage("preprocess", lambda: handles.preprocess, backlog)
     strategy = RemoteStage("strategy", lambda: handles.strategy, backlog)
     remote = (preprocess, model, strategy)
@@ -72,4 +80,5 @@ def make_stages(
         bundle,
         Stages(preprocess.run, model.run, strategy.run),
         lambda: asyncio.gather(*(stage.load(bundle.digest) for stage in remote)),
+        _not_here,
     )

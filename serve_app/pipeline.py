@@ -143,9 +143,9 @@ def stages_of(bundle: Bundle, model: Callable[[WindowBatch], Awaitable[Predictio
     return Stages(preprocess.run, model, strategy.run)
 
 
-def local_stages(bundle: Bundle, config: ModelConfig, out_of_memory: Callable[[], None] | None = None) -> Stages:
+def local_stages(bundle: Bundle, config: ModelConfig) -> Stages:
     """Return all stages of a bundle in this process; see `model_of`."""
-    return stages_of(bundle, ByDigest({bundle.digest: model_of(bundle, config, out_of_memory)}).run)
+    return stages_of(bundle, ByDigest({bundle.digest: model_of(bundle, config)}).run)
 
 
 def window_crc(window: Float32Array) -> int:

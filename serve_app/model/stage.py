@@ -5,7 +5,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 from scipy.special import expit
@@ -44,6 +44,7 @@ class Model:
     ) -> None:
         self._clock = clock
         self._started: float | None = None
+        self._apart: set[Future[PredictionBatch]] = set()
         self._out_of_memory = out_of_memory
         self._ceiling: int | None = None
         self._quick_rows = 0
@@ -131,13 +132,21 @@ class Model:
     async def run(self, batch: WindowBatch) -> PredictionBatch:
         """Do what `predict` does, in the model's own thread unless it is quicker than the way there.
 
-        What takes longer never runs on the event loop.
+        What takes longer never runs on the event loop, and nothing runs there beside a pass of the thread.
         """
-        if len(batch) <= self._quick_rows and self._started is None:
+        if len(batch) <= self._quick_rows and not self._apart:
             return self._predict_here(batch)
+        apart = self._executor.submit(self._predict_apart, batch)
+        self._apart.add(apart)
+        # Of the thread's own future: who awaits it may give up at a deadline, and the pass goes on.
+        apart.add_done_callback(self._apart.discard)
+        return await asyncio.wrap_future(apart)
+
+    def _predict_apart(self, batch: WindowBatch) -> PredictionBatch:
+        """Do what `predict` does, in the model's own thread, and note since when."""
         self._started = self._clock()
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._executor, self.predict, batch)
+            return self.predict(batch)
         finally:
             self._started = None
 
@@ -149,5 +158,6 @@ class Model:
 
     def check_health(self) -> None:
         """Raise StageFailed when a forward pass has not come back for STUCK_S."""
-        if self._started is not None and self._clock() - self._started > STUCK_S:
+        started = self._started  # the thread may clear it at any time
+        if started is not None and self._clock() - started > STUCK_S:
             raise StageFailed(f"a forward pass has not come back for {STUCK_S:.0f} s")

@@ -14,10 +14,11 @@ from serve_app.config import ModelConfig
 from serve_app.errors import OutOfMemory, StageFailed
 from serve_app.model import Bundle, golden, load_bundle
 from serve_app.model.predictors.network import TorchNetwork
-from serve_app.model.stage import Model
+from serve_app.model.stage import STUCK_S, Model
 from serve_app.pipeline import Pipeline, model_of
 from serve_app.types import Bars, Float32Array, Reason, Runtime, WindowBatch
 from tests.factories import CANDIDATE, PRODUCTION, in_torch, real_requests, values, with_stages
+from tests.unit.hanging import given_up, hanging
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +133,35 @@ def test_a_quick_batch_does_not_overtake_one_that_runs_apart(bundle: Bundle) -> 
 
     asyncio.run(both())
     assert model.threads == [APART, APART]
+
+
+def test_a_pass_that_never_comes_back_is_seen_though_every_caller_gives_up(bundle: Bundle) -> None:
+    model = Watched(bundle, 0.0)
+    batch = golden.golden_batch(bundle, 1)
+    with hanging(model) as hangs:
+        asyncio.run(given_up(model.run(batch), hangs))
+        model.check_health()
+        model.now += STUCK_S + 1
+        asyncio.run(given_up(model.run(batch), hangs))
+        with pytest.raises(StageFailed, match="has not come back for 60 s"):
+            model.check_health()
+
+
+def test_nothing_runs_on_the_event_loop_beside_a_pass_that_hangs(bundle: Bundle) -> None:
+    model = Watched(bundle, 3.0)
+    model.warm_up(bundle, 32)
+    model.threads.clear()
+    with hanging(model) as hangs:
+        asyncio.run(given_up(model.run(golden.golden_batch(bundle, 16)), hangs))
+        asyncio.run(given_up(model.run(golden.golden_batch(bundle, 1)), hangs))
+    assert model.threads == [APART]
+
+
+def test_a_pass_that_came_back_is_healthy_however_long_ago(bundle: Bundle, golden_batch: WindowBatch) -> None:
+    model = Watched(bundle, 1.0)
+    asyncio.run(model.run(golden_batch))
+    model.now += STUCK_S + 1
+    model.check_health()
 
 
 @pytest.mark.parametrize("runtime", [Runtime.TORCH, Runtime.ONNX])
