@@ -32,6 +32,9 @@ _DEFAULTS = {
 _FAST_DEFAULTS = {
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",
+    # Of a batch between stages. Ray Serve's 4 MiB are 240 rows of 273 bars, or 36 of 240 x 60 features; a larger batch
+    # is refused, and goes in halves (`deployments.remote`).
+    "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(64 * 2**20),
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "deployments.ingress:middlewares",
     # A router that dies with requests in flight costs nobody an answer: HAProxy asks another router. Safe because
     # a decision is idempotent by its request id.

@@ -5,13 +5,14 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from grpc import StatusCode
 from grpc.aio import AioRpcError
 from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from deployments.autoscaling import Backlog
-from serve_app.errors import StageUnavailable
+from serve_app.errors import StageFailed, StageUnavailable
 
 LOAD_TIMEOUT_S = 60.0
 """For all replicas to load a bundle."""
@@ -54,7 +55,8 @@ class RemoteStage:
     async def run(self, batch: Any) -> Any:
         """Send a batch and return the stage's answer.
 
-        Raises StageUnavailable when no replica answers, and whatever the stage itself raised.
+        Raises StageUnavailable when no replica answers, StageFailed when the batch or its answer is too large for one
+        message, and whatever the stage itself raised.
         """
         try:
             return await self._call(batch)
@@ -82,6 +84,8 @@ class RemoteStage:
         except (RayActorError, RayTaskError):
             raise  # for `run` to try again; or what the stage raised, for the pipeline to bisect
         except (BackPressureError, DeploymentUnavailableError, RayServeException, RayError, AioRpcError) as error:
+            if _is_too_large(error):
+                raise self._too_large(len(batch), error) from error
             raise self._unavailable(error) from error
 
     async def load(self, digest: str) -> None:
@@ -98,7 +102,19 @@ class RemoteStage:
             if isinstance(answer, Exception) and not isinstance(answer, RayActorError):
                 raise answer
 
+    def _too_large(self, rows: int, error: BaseException) -> StageFailed:
+        """Say which stage, for the pipeline to try the batch in parts."""
+        log.warning("%s: %s; RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH allows more", self._name, error)
+        return StageFailed(f"a batch of {rows} rows is too large for one message to or from {self._name}")
+
     def _unavailable(self, error: BaseException) -> StageUnavailable:
         """Say which stage; what Ray says of it (addresses, traces) goes to the log only."""
         log.error("%s does not answer: %s", self._name, error)
         return StageUnavailable(f"{self._name} does not answer ({type(error).__name__})")
+
+
+def _is_too_large(error: BaseException) -> bool:
+    """Whether gRPC refused a message for its size: on the way to the replica, or on the way back."""
+    if not isinstance(error, AioRpcError) or error.code() is not StatusCode.RESOURCE_EXHAUSTED:
+        return False
+    return "message larger than max" in (error.details() or "")

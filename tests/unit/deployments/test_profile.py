@@ -35,6 +35,12 @@ def test_replicas_do_not_yield_to_whatever_else_runs(haproxy: bool) -> None:
     assert environment({}, Ports(8000), RUN_DIR, "id", haproxy)["RAY_worker_niceness"] == "0"
 
 
+def test_the_largest_usual_batch_is_one_message_between_stages() -> None:
+    name, rows, floats = "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH", 256, 240 * 60
+    assert int(environment({}, Ports(8000), RUN_DIR, "id", haproxy=True)[name]) > rows * floats * 8
+    assert f"export {name}=" in exports(Machine())
+
+
 def test_two_slots_share_no_port() -> None:
     def ports(slot: int) -> set[str]:
         found = environment({}, Ports(8000, slot), RUN_DIR, "id", haproxy=True)
