@@ -95,10 +95,11 @@ class Shelf:
 class Held(Generic[T]):
     """What was made of bundles, by digest: made when first asked for, and kept for the latest few."""
 
-    def __init__(self, shelf: Shelf, make: Callable[[Bundle], T]) -> None:
-        """`make` takes its time, and is called in a thread."""
+    def __init__(self, shelf: Shelf, make: Callable[[Bundle], T], kept: int = KEPT) -> None:
+        """`make` takes its time, and is called in a thread. `kept`: how many of the latest."""
         self._shelf = shelf
         self._make = make
+        self._kept = kept
         self._made: OrderedDict[str, T] = OrderedDict()
         self._making: dict[str, asyncio.Future[T]] = {}
 
@@ -145,6 +146,6 @@ class Held(Generic[T]):
     def _keep(self, digest: str, made: T) -> T:
         self._made[digest] = made
         self._made.move_to_end(digest)
-        while len(self._made) > KEPT:
+        while len(self._made) > self._kept:
             self._made.popitem(last=False)
         return made

@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 
 from deployments.autoscaling import Backlog
 from deployments.batching import Batcher, Limits, Sent
-from deployments.bundles import Held, Shelf
+from deployments.bundles import KEPT, Held, Shelf
 from deployments.metrics import BatchMetrics
 from deployments.stages import Loaded, StageHandles, make_stages
 from serve_app.config import AppConfig, BatchingConfig, VariantConfig
@@ -35,10 +36,14 @@ def _limits(variant: VariantConfig, batching: BatchingConfig) -> Limits:
 class _VariantLane:
     """What one variant is in one release: which bundle, by what thresholds, gathered by whom."""
 
-    digest: str
+    loaded: Loaded
     thresholds: Thresholds | None
     lane: Lane
     batcher: Batcher
+
+    @property
+    def digest(self) -> str:
+        return self.loaded.bundle.digest
 
 
 class Lanes:
@@ -52,12 +57,11 @@ class Lanes:
         self._batching = config.router.batching
         self._router = router
         self._slots: Mapping[str, VariantName] = {}
-        self._held = Held(shelf, self._make)
+        self._held = {slot: Held(shelf, partial(self._make, slot), KEPT // len(VariantName)) for slot in VariantName}
         self._metrics = {name: BatchMetrics(name) for name in VariantName}
         self._current: dict[VariantName, _VariantLane] = {}
 
-    def _make(self, bundle: Bundle) -> Loaded:
-        slot = self._slots.get(bundle.digest, VariantName.CANDIDATE)
+    def _make(self, slot: VariantName, bundle: Bundle) -> Loaded:
         return make_stages(self._config, slot, bundle, self._handles, partial(self._backlog, bundle.digest))
 
     def names(self) -> dict[str, str]:
@@ -66,7 +70,7 @@ class Lanes:
 
     def places(self) -> dict[VariantName, VariantName]:
         """Return in which of the two places for models each variant's is, see `serve_app.router.slots`."""
-        return {name: self._slots.get(made.digest, name) for name, made in self._current.items()}
+        return {name: made.loaded.slot for name, made in self._current.items()}
 
     def symbols(self) -> set[str]:
         """Return what the bundles know that serve now."""
@@ -74,7 +78,8 @@ class Lanes:
 
     def check_health(self) -> None:
         """Raise StageFailed when a model that is held in this process hangs."""
-        for loaded in self._held.values():
+        serving = [made.loaded for made in self._current.values()]
+        for loaded in (*serving, *chain.from_iterable(held.values() for held in self._held.values())):
             loaded.check_health()
 
     def check(self, release: Release) -> None:
@@ -91,7 +96,10 @@ class Lanes:
         `slots`: see `serve_app.router.slots`. Raises what loading a bundle raises.
         """
         self._slots = slots
-        loaded = {name: self._held.load(digest) for name, digest in release.digests().items()}
+        loaded = {
+            name: self._serving(digest) or self._held_of(digest).load(digest)
+            for name, digest in release.digests().items()
+        }
         self._current = {
             name: self._variant_lane(name, one, release.thresholds.get(name)) for name, one in loaded.items()
         }
@@ -103,9 +111,22 @@ class Lanes:
         Raises BundleNotLoaded, and whatever keeps one from being loaded.
         """
         self._slots = slots
-        serving = {made.digest for made in self._current.values()}
-        for digest in set(digests) - serving:
-            await (await self._held.fetch(digest)).spread()
+        for digest in set(digests):
+            if self._serving(digest) is None:
+                await (await self._held_of(digest).fetch(digest)).spread()
+
+    def _slot(self, digest: str) -> VariantName:
+        return self._slots.get(digest, VariantName.CANDIDATE)
+
+    def _held_of(self, digest: str) -> Held[Loaded]:
+        """Return what is held of the bundles in the place where one is: another place has other replicas."""
+        return self._held[self._slot(digest)]
+
+    def _serving(self, digest: str) -> Loaded | None:
+        """Return what serves a bundle now, in its place: it stays, however many others are asked for meanwhile."""
+        place = digest, self._slot(digest)
+        serving = [made.loaded for made in self._current.values()]
+        return next((loaded for loaded in serving if (loaded.bundle.digest, loaded.slot) == place), None)
 
     def bundle(self, digest: str) -> Bundle:
         """Return a bundle on the shelf. Raises BundleNotLoaded or BundleCorrupt."""
@@ -117,7 +138,7 @@ class Lanes:
 
     async def pipeline(self, digest: str, thresholds: Thresholds | None) -> Pipeline:
         """Return the pipeline of a bundle, past all batches. Raises BundleNotLoaded, and what loading it raises."""
-        loaded = await self._held.fetch(digest)
+        loaded = self._serving(digest) or await self._held_of(digest).fetch(digest)
         return Pipeline(loaded.bundle, loaded.stages, thresholds=thresholds)
 
     def tune(self, batching: BatchingConfig) -> None:
@@ -127,8 +148,8 @@ class Lanes:
             made.batcher.limits = self._limits(name)
 
     def _variant_lane(self, name: VariantName, loaded: Loaded, thresholds: Thresholds | None) -> _VariantLane:
-        before, digest = self._current.get(name), loaded.bundle.digest
-        if before is not None and (before.digest, before.thresholds) == (digest, thresholds):
+        before = self._current.get(name)
+        if before is not None and before.loaded is loaded and before.thresholds == thresholds:
             return before
         pipeline = Pipeline(loaded.bundle, loaded.stages, thresholds=thresholds)
         metrics = self._metrics[name]
@@ -137,7 +158,7 @@ class Lanes:
             metrics.sent(batch, batcher.outstanding)
 
         batcher = Batcher(pipeline.run, pipeline.abstain, self._limits(name), sent)
-        return _VariantLane(digest, thresholds, Lane(pipeline, batcher.submit), batcher)
+        return _VariantLane(loaded, thresholds, Lane(pipeline, batcher.submit), batcher)
 
     def _limits(self, name: VariantName) -> Limits:
         # A bundle that became a variant which the file does not configure has the limits of production.

@@ -37,6 +37,8 @@ class Loaded:
     """A bundle, the stages that compute it, and what lets all replicas of remote ones load it."""
 
     bundle: Bundle
+    slot: VariantName
+    """The place of its model, see `serve_app.router.slots`."""
     stages: Stages
     spread: Callable[[], Awaitable[object]]
     check_health: Callable[[], None]
@@ -65,19 +67,20 @@ def make_stages(
     if config.topology is Topology.FUSED:
         here = model_of(bundle, config.model, ModelMetrics(slot).out_of_memory)
         stages = stages_of(bundle, ByDigest({bundle.digest: here}).run)
-        return Loaded(bundle, stages, _nowhere, here.check_health)
+        return Loaded(bundle, slot, stages, _nowhere, here.check_health)
     application = model_application(slot)
     # Whether it exists is not asked: that would block the event loop, and the application may start after ours.
     model = RemoteStage(
         application, lambda: serve.get_deployment_handle(MODEL, application, _check_exists=False), backlog
     )
     if handles is None:
-        return Loaded(bundle, stages_of(bundle, model.run), lambda: model.load(bundle.digest), _not_here)
+        return Loaded(bundle, slot, stages_of(bundle, model.run), lambda: model.load(bundle.digest), _not_here)
     preprocess = RemoteStage("preprocess", lambda: handles.preprocess, backlog)
     strategy = RemoteStage("strategy", lambda: handles.strategy, backlog)
     remote = (preprocess, model, strategy)
     return Loaded(
         bundle,
+        slot,
         Stages(preprocess.run, model.run, strategy.run),
         lambda: asyncio.gather(*(stage.load(bundle.digest) for stage in remote)),
         _not_here,
