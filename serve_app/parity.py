@@ -1,16 +1,30 @@
 """Parity: serving must reproduce the golden cases of a bundle, stage by stage, through the code that serves."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from serve_app.errors import ParityError
-from serve_app.model import Golden
+from serve_app.model import Bundle, Golden
 from serve_app.model.gate import ALLOWED, distance_to_threshold
+from serve_app.model.golden import golden_rows
 from serve_app.pipeline import Pipeline
 from serve_app.preprocess import FeatureSet
-from serve_app.types import Bars, FeatureRows, HoldingUnit, Position, PositionBatch, PositionStatus, SignalRequest
+from serve_app.types import (
+    ActionBatch,
+    Bars,
+    FeatureRows,
+    FloatArray,
+    HoldingUnit,
+    Position,
+    PositionBatch,
+    PositionStatus,
+    Precision,
+    RowBatch,
+    SignalRequest,
+    WindowBatch,
+)
 
 WINDOW_TOLERANCE = 1e-5
 """Of scaled features: what another machine's arithmetic may change."""
@@ -53,14 +67,50 @@ def _compare_windows(got: NDArray[np.float32], expected: NDArray[np.float32], fe
         )
 
 
+def _refuse_without_cases(bundle: Bundle) -> None:
+    if not len(bundle.golden):
+        raise ParityError("the bundle has no golden cases, so nothing proves that serving computes what training did")
+
+
+async def check_preprocess(bundle: Bundle, preprocess: Callable[[RowBatch], Awaitable[WindowBatch]]) -> None:
+    """Let preprocess alone reproduce the golden windows. Raises ParityError, and whatever the stage raises."""
+    _refuse_without_cases(bundle)
+    windows = await preprocess(golden_rows(bundle))
+    _compare_windows(windows.windows, bundle.golden.windows, bundle.config.feature_list)
+
+
+async def check_strategy(bundle: Bundle, strategy: Callable[[PositionBatch], Awaitable[ActionBatch]]) -> None:
+    """Let strategy alone take the golden actions from the golden probabilities.
+
+    Raises ParityError, and whatever the stage raises.
+    """
+    _refuse_without_cases(bundle)
+    await _check_actions(bundle, strategy, bundle.golden.probabilities, ALLOWED[Precision.FP32].probability)
+
+
+async def _check_actions(
+    bundle: Bundle,
+    strategy: Callable[[PositionBatch], Awaitable[ActionBatch]],
+    probabilities: FloatArray,
+    margin: float,
+) -> None:
+    """Compare the actions for golden positions. `margin`: how close to a threshold another action is no error."""
+    golden = bundle.golden
+    actions = await strategy(PositionBatch(bundle.digest, probabilities, golden.is_long, golden.held))
+    clear = distance_to_threshold(golden.probabilities, bundle.config.strategy) > margin
+    for case, (got, expected) in enumerate(zip(actions.actions, golden.actions.tolist(), strict=True)):
+        if got != expected and clear[case]:
+            raise ParityError(f"golden case {case}: the action is {got}, the bundle says {expected}", case=case)
+
+
 async def check_golden(pipeline: Pipeline) -> None:
     """Run the golden cases through the stages of `pipeline`, one stage after the other.
 
     Raises ParityError that names the first case, stage and feature that differ, and whatever a stage raises.
     """
-    golden, config, stages = pipeline.bundle.golden, pipeline.bundle.config, pipeline.stages
-    if not len(golden):
-        raise ParityError("the bundle has no golden cases, so nothing proves that serving computes what training did")
+    bundle, stages = pipeline.bundle, pipeline.stages
+    golden, config = bundle.golden, bundle.config
+    _refuse_without_cases(bundle)
     requests = golden_requests(golden, pipeline.feature_set, config.strategy.holding_unit)
     rows = [pipeline.row(request) for request in requests]
     windows = await stages.preprocess(pipeline.stack(rows))
@@ -69,9 +119,4 @@ async def check_golden(pipeline: Pipeline) -> None:
     allowed = ALLOWED[predictions.precision]
     _compare("logit", predictions.logits, golden.logits, allowed.logit)
     _compare("probability", predictions.probabilities, golden.probabilities, allowed.probability)
-    positions = PositionBatch(windows.digest, predictions.probabilities, golden.is_long, golden.held)
-    actions = await stages.strategy(positions)
-    clear = distance_to_threshold(golden.probabilities, config.strategy) > allowed.probability
-    for case, (got, expected) in enumerate(zip(actions.actions, golden.actions.tolist(), strict=True)):
-        if got != expected and clear[case]:
-            raise ParityError(f"golden case {case}: the action is {got}, the bundle says {expected}", case=case)
+    await _check_actions(bundle, stages.strategy, predictions.probabilities, allowed.probability)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve_app import npz
-from serve_app.types import Float32Array, FloatArray, TimeArray, WindowBatch
+from serve_app.types import Float32Array, FloatArray, RowBatch, TimeArray, WindowBatch
 
 if TYPE_CHECKING:
     from serve_app.model.bundle import Bundle
@@ -60,8 +60,25 @@ class Golden:
         return cls(**{**arrays, "timestamps": arrays["timestamps"].astype("datetime64[us]")})
 
 
+def _asset_ids(bundle: "Bundle") -> NDArray[np.int64]:
+    return np.array([bundle.asset_id(str(symbol)) for symbol in bundle.golden.symbols], dtype=np.int64)
+
+
+def golden_rows(bundle: "Bundle") -> RowBatch:
+    """Return a bundle's golden histories as preprocess takes them. Raises UnknownSymbol."""
+    golden, with_bars = bundle.golden, bundle.config.feature_set is not None
+    return RowBatch(
+        digest=bundle.digest,
+        asset_ids=_asset_ids(bundle),
+        has_bars=np.full(len(golden), with_bars),
+        bars=golden.bars,
+        timestamps=golden.timestamps,
+        features=np.empty((0, *golden.windows.shape[1:])) if with_bars else golden.features,
+    )
+
+
 def golden_batch(bundle: "Bundle", rows: int) -> WindowBatch:
     """Return a batch of a bundle's golden windows, in turn until there are enough."""
     golden = bundle.golden
     windows = np.resize(golden.windows, (rows, *golden.windows.shape[1:]))
-    return WindowBatch(bundle.digest, windows, np.resize([bundle.asset_id(str(s)) for s in golden.symbols], rows))
+    return WindowBatch(bundle.digest, windows, np.resize(_asset_ids(bundle), rows))

@@ -1,7 +1,8 @@
 import asyncio
 import re
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,14 @@ import pytest
 from serve_app.config import ModelConfig
 from serve_app.errors import ParityError, StageUnavailable, UnknownSymbol
 from serve_app.model import Bundle, Golden
+from serve_app.model.golden import golden_rows
 from serve_app.parity import check_golden, golden_requests
 from serve_app.pipeline import ByDigest, Pipeline, local_stages, preprocess_of
 from serve_app.preprocess import TECH23
 from serve_app.preprocess import indicators as ta
 from serve_app.preprocess.feature_sets import CLOSE, HIGH, LOW, VOLUME, VWAP, Feature
 from serve_app.types import Action, ActionBatch, Bars, HoldingUnit, PositionBatch, PositionStatus
-from tests.factories import Failing, in_torch, with_stages
+from tests.factories import Failing, in_torch, on_other_features, with_stages
 
 
 def check(pipeline: Pipeline) -> None:
@@ -192,3 +194,16 @@ def test_a_bundle_that_holds_in_hours_gets_its_cases_in_hours(bundle: Bundle) ->
     for case, request in enumerate(golden_requests(bundle.golden, TECH23, HoldingUnit.HOURS)):
         assert request.position.time_in_position_hours == bundle.golden.held[case]
         assert request.position.time_in_position_bars is None
+
+
+@pytest.mark.parametrize("with_bars", [True, False])
+def test_golden_rows_are_the_batch_that_those_requests_make(
+    bundle: Bundle, pipeline: Pipeline, tmp_path: Path, with_bars: bool
+) -> None:
+    if not with_bars:
+        bundle = on_other_features(bundle, tmp_path / "v4.0")
+    asked = Pipeline(bundle, pipeline.stages)
+    requests = golden_requests(bundle.golden, asked.feature_set, bundle.config.strategy.holding_unit)
+    expected, rows = asked.stack([asked.row(request) for request in requests]), golden_rows(bundle)
+    for field in fields(rows):
+        np.testing.assert_array_equal(getattr(rows, field.name), getattr(expected, field.name))
