@@ -7,7 +7,7 @@ import logging
 import time
 import zlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -195,6 +195,13 @@ class Pipeline:
         bars = check_history(request.history, self._rules)
         stacked = self._rules.feature_set.stack(bars, self._rules.exogenous)
         return Row(asset_id, bars=stacked, timestamps=bars.timestamp, is_long=is_long, held=held)
+
+    def shortened(self, request: SignalRequest) -> SignalRequest:
+        """Return a request whose whole history was validated, with no more of it in memory than `row` reads."""
+        history = request.history
+        rows = self._rules.bars_needed if isinstance(history, Bars) else self._rules.lookback_window
+        kept = history.detached(rows)
+        return request if kept is history else replace(request, history=kept)
 
     def _refuse_bars_unless_computed(self) -> None:
         if self.feature_set.computed:

@@ -75,7 +75,7 @@ class Shadow:
     def offer(self, answered: Sequence[Answered]) -> None:
         """Queue what fits. See Offer."""
         room = CAPACITY - len(self._waiting)
-        self._waiting.extend(answered[:room])
+        self._waiting.extend(map(_shortened, answered[:room]))
         if len(answered) > room:
             self._lost += len(answered) - room  # told later: a metric costs more than all the rest here
         if self._waiting:
@@ -118,6 +118,16 @@ class Shadow:
             self._lost += len(asked)
             return False
         return any(outcome.reason is None for outcome in outcomes)
+
+
+def _shortened(one: Answered) -> Answered:
+    """Return it without the history that the other pipeline does not read: a client may send much more."""
+    try:
+        request = one.pipeline.shortened(one.request)
+    except Exception:  # it is counted when it is to be scored
+        log.exception("a request for %s keeps its whole history: a defect", one.request.symbol)
+        return one
+    return one if request is one.request else replace(one, request=request)
 
 
 def _row(one: Answered) -> Row | None:

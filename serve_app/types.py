@@ -125,6 +125,11 @@ class Position:
 FLAT = Position()
 
 
+def _is_alone(values: NDArray[np.generic], n: int) -> bool:
+    """Whether an array has at most n rows, and keeps no larger one in memory."""
+    return len(values) <= n and values.base is None
+
+
 @dataclass(frozen=True, slots=True)
 class Bars:
     """The history of one symbol, oldest bar first: one array of shape (N,) a column, NaN where missing."""
@@ -147,6 +152,16 @@ class Bars:
         """Return the first `end` bars: what was known then."""
         return self.cut(slice(None, end))
 
+    def detached(self, n: int) -> "Bars":
+        """Return the last `n` bars, in memory that nothing else is in; itself when it has its times for itself.
+
+        Times are parsed into an array of their own unless they, and so the other columns, come out of a table.
+        """
+        if _is_alone(self.timestamp, n):
+            return self
+        first = max(len(self) - n, 0)
+        return Bars(self.timestamp[first:].copy(), {name: x[first:].copy() for name, x in self.columns.items()})
+
 
 @dataclass(frozen=True, slots=True)
 class FeatureRows:
@@ -158,6 +173,12 @@ class FeatureRows:
 
     def __len__(self) -> int:
         return len(self.values)
+
+    def detached(self, n: int) -> "FeatureRows":
+        """Return the last `n` rows, in memory that nothing else is in."""
+        if _is_alone(self.values, n):
+            return self
+        return FeatureRows(self.columns, self.values[max(len(self) - n, 0) :].copy(), self.timestamp)
 
 
 @dataclass(frozen=True, slots=True)

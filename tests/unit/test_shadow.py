@@ -6,15 +6,30 @@ from dataclasses import replace
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar, cast
 
+import numpy as np
+import orjson
 import pytest
 
 from serve_app.errors import SpoolUnavailable
 from serve_app.pipeline import Pipeline
+from serve_app.preprocess import TECH23
 from serve_app.router import Assignment
+from serve_app.schemas import Limits, decode_signal, parse_arrow, parse_json, parse_signal
 from serve_app.service import Lane, SignalService, decision_id
 from serve_app.shadow import CAPACITY, Answered, Shadow, sampled
-from serve_app.types import Bars, Decision, SignalRequest, Status, VariantName
-from tests.factories import Failing, real_requests, window, with_stages
+from serve_app.types import Bars, Decision, FeatureRows, SignalRequest, Status, VariantName
+from tests.factories import (
+    LOOKBACK,
+    NEEDED,
+    Failing,
+    arrow_stream,
+    arrow_table,
+    every_form,
+    features_of,
+    real_requests,
+    window,
+    with_stages,
+)
 
 WAIT_S = 30
 P = ParamSpec("P")
@@ -211,6 +226,65 @@ async def test_a_symbol_that_the_other_does_not_know_a_defect_and_a_spool_that_i
     shadow = Shadow(full, seen.drop, pause_s=0.001)
     shadow.offer(copies(candidate, decision, [request, replace(request, symbol="FB"), broken, request]))
     await while_scoring(shadow, seen.until(lambda: seen.dropped == 4))
+
+
+LIMITS = Limits(max_body_bytes=2**23, max_bars=10_000, max_batch_requests=64)
+
+
+def out_of_a_table(bars: Mapping[str, Bars]) -> SignalRequest:
+    """One request of a table of many."""
+    body = arrow_stream(arrow_table(real_requests(bars, 50)))
+    request = parse_arrow(body, LIMITS, TECH23.features)[10]
+    assert isinstance(request, SignalRequest)
+    return request
+
+
+LONG: Mapping[str, Callable[[Mapping[str, Bars]], SignalRequest]] = {
+    "bars": lambda bars: SignalRequest("IBM", bars["IBM"]),
+    "bars out of a table": out_of_a_table,
+    "features": lambda bars: SignalRequest("IBM", features_of(bars["IBM"], 2_000)),
+}
+
+
+def kept(values: Any) -> int:
+    """Return the bytes that an array keeps in memory, its own and those of what it is a part of."""
+    while isinstance(values.base, np.ndarray):
+        values = values.base
+    size: int = values.nbytes
+    return size
+
+
+@pytest.mark.parametrize("form", LONG)
+@in_a_loop
+async def test_a_request_that_waits_keeps_what_the_other_variant_reads_and_gets_the_same_answer(
+    candidate: Pipeline, bars: Mapping[str, Bars], decision: Decision, form: str
+) -> None:
+    request = LONG[form](bars)
+    seen = Seen()
+    shadow = Shadow(seen.keep, seen.drop)
+    shadow.offer(copies(candidate, decision, [request]))
+    history = shadow._waiting[0].request.history
+    if isinstance(history, FeatureRows):
+        assert kept(history.values) == LOOKBACK * len(history.columns) * 8
+    else:
+        assert {kept(x) for x in (history.timestamp, *history.columns.values())} == {NEEDED * 8}
+    (expected,) = await candidate.run([candidate.row(request)])
+    await while_scoring(shadow, seen.until(lambda: bool(seen.kept)))
+    (scored,) = seen.kept
+    assert (scored.probability, scored.window_crc) == (expected.probability, expected.window_crc)
+
+
+def test_a_history_of_the_usual_length_waits_as_it_came(
+    candidate: Pipeline, bars: Mapping[str, Bars], decision: Decision
+) -> None:
+    body = orjson.dumps(every_form("IBM", window(bars["IBM"]))["columns"][1])
+    usual = decode_signal(body, LIMITS)
+    assert usual is not None
+    shadow = Shadow(Seen().keep, Seen().drop)
+    shadow.offer(copies(candidate, decision, [usual, parse_signal(parse_json(body, LIMITS), LIMITS)]))
+    assert shadow._waiting[0].request is usual
+    for one in shadow._waiting:
+        assert {kept(x) for x in cast("Bars", one.request.history).columns.values()} == {NEEDED * 8}
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 1.0])
