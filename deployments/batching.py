@@ -181,6 +181,8 @@ class Batcher:
 
     def _cut(self) -> None:
         """Send batches for as long as there are rows and permits."""
+        if self._cut_at is not None:
+            self._cut_at.cancel()  # its rows leave now, or when a batch comes back
         self._cut_at = None
         while self._may_send() and (entries := self._next_batch()):
             self._in_flight += 1

@@ -706,6 +706,33 @@ def test_company_is_waited_for_no_longer_than_allowed() -> None:
     assert run(scenario).probability == 0.07
 
 
+def test_rows_wait_for_company_of_their_own_though_those_before_left_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        now = 0.0
+        monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now)
+        downstream = Downstream()
+        batcher = Batcher(downstream.run, abstain, limits(max_batch_size=2, max_in_flight=2, max_wait_s=10))
+        tasks = submit(batcher, 0, 1)
+        await settled()
+        tasks += submit(batcher, 2)  # would wait until 10, and leaves at once when the first batch is back
+        await settled()
+        await downstream.let_go(0)
+        await downstream.let_go(1)
+        now = 5
+        tasks += submit(batcher, 3)
+        await settled()
+        now = 11
+        await settled()
+        assert downstream.batches == [[0, 1], [2]]
+        now = 16
+        await settled()
+        assert downstream.batches == [[0, 1], [2], [3]]
+        await downstream.let_all_go()
+        assert await probabilities(tasks) == [0.0, 0.01, 0.02, 0.03]
+
+    asyncio.run(scenario())
+
+
 def test_limits_that_change_hold_from_the_next_batch_on() -> None:
     async def scenario() -> None:
         downstream = Downstream()
