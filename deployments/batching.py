@@ -77,7 +77,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A batch that has come back: how many rows, how long each had waited before it left, how long it was away."""
+    """A batch that is not away any more: how many rows, how long each had waited before it left, how long it was away.
+
+    It has come back, has failed, or was given up at the deadline.
+    """
 
     waits_s: Sequence[float]
     took_s: float
@@ -215,9 +218,11 @@ class Batcher:
                 raise StageFailed(f"{len(rows)} rows got {len(outcomes)} outcomes")
         except TimeoutError:
             _late(entries, self._too_late)
+            self._tell(waits, self._clock() - started)
             return
         except Exception as error:  # noqa: BLE001  `run` fails closed by itself; whatever is left must not hang callers
             _fail(entries, error)
+            self._tell(waits, self._clock() - started)
             return
         finally:
             self._in_flight -= 1
@@ -226,8 +231,11 @@ class Batcher:
         self._back_at = self._clock()
         for entry, wait, outcome in zip(entries, waits, outcomes, strict=True):
             entry.call.answer(entry.place, _with_wait(outcome, wait))
-        # After those that wait for an answer have gone on: metrics of a small batch take as long as its stages.
-        asyncio.get_running_loop().call_soon(self._sent, Sent(waits, self._back_at - started))
+        self._tell(waits, self._back_at - started)
+
+    def _tell(self, waits: Sequence[float], took_s: float) -> None:
+        """Tell of a batch, after those that wait for an answer have gone on: metrics take as long as small batches."""
+        asyncio.get_running_loop().call_soon(self._sent, Sent(waits, took_s))
 
 
 def _overloaded(waiting: int) -> Overloaded:

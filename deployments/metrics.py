@@ -27,13 +27,15 @@ class BatchMetrics:
         self._wait = Histogram(
             "signalgraph_batch_wait_ms", "Arrival of a batch's oldest row to the start of the batch.", _MS, tags
         )
-        self._took = Histogram("signalgraph_batch_ms", "Time of a batch in all stages.", _MS, tags)
+        self._took = Histogram(
+            "signalgraph_batch_ms", "Time of a batch in all stages, or until it was given up.", _MS, tags
+        )
         self._outstanding = Gauge("signalgraph_outstanding_rows", "Rows that wait or are in the stages.", tags)
         for metric in (self._rows, self._wait, self._took, self._outstanding):
             metric.set_default_tags({"variant": variant})
 
     def sent(self, batch: Sent, outstanding: int) -> None:
-        """Record a batch that has come back."""
+        """Record a batch that is not away any more."""
         self._rows.observe(len(batch))
         self._wait.observe(1e3 * max(batch.waits_s))
         self._took.observe(1e3 * batch.took_s)

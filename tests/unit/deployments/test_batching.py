@@ -764,6 +764,30 @@ def test_every_batch_is_told_with_how_long_each_row_had_waited() -> None:
     assert (list(batch.waits_s), batch.took_s, len(batch)) == ([3, 2, 1], 1, 3)
 
 
+@pytest.mark.parametrize("fails", [True, False], ids=["failed", "late"])
+def test_a_batch_that_failed_or_was_given_up_is_told_too_with_what_is_outstanding_then(fails: bool) -> None:
+    async def scenario() -> list[tuple[int, int]]:
+        told: list[tuple[int, int]] = []
+        heard = asyncio.Event()
+
+        async def broken(_: Sequence[Row]) -> list[Outcome]:
+            if fails:
+                raise RuntimeError("a defect")
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        def sent(batch: Sent) -> None:
+            told.append((len(batch), batcher.outstanding))
+            heard.set()
+
+        batcher = Batcher(broken, abstain, limits(deadline_s=SOON), sent)
+        await asyncio.gather(*submit(batcher, 0, 1, 2), return_exceptions=True)
+        await heard.wait()
+        return told
+
+    assert run(scenario) == [(3, 0)]
+
+
 def test_outstanding_are_rows_that_wait_and_rows_that_are_away() -> None:
     async def scenario() -> None:
         downstream = Downstream()
