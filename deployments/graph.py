@@ -35,7 +35,8 @@ _COMMON: dict[str, Any] = {
 _ROUTER: dict[str, Any] = {
     **_COMMON,
     # Requests: a few full batches. Each more is another millisecond of Python that all of them wait for, so a flood
-    # is turned away before any of it is read (`deployments.ingress`), and only GETs ever wait in Ray's queue.
+    # of POSTs is turned away before any of it is read (`deployments.ingress`). GETs and the dashboard's streams have
+    # places among these too: as many requests as there are of those may wait in Ray's queue.
     "max_ongoing_requests": 320,
     "max_queued_requests": 64,
     "backpressure_config": {"status_code": 429, "retry_after_s": 1},

@@ -37,7 +37,9 @@ class CountsRefusals(Protocol):
 
 
 class Admission:
-    """Takes as many POSTs as Ray Serve works on at once, and refuses the others, so that none waits in Ray's own queue.
+    """Takes as many POSTs as Ray Serve works on at once, and refuses the others, so that no flood waits in Ray's queue.
+
+    Only as many wait there as GETs and streams of the dashboard are under way, which have places with Ray Serve too.
 
     What is too much for that queue, Ray Serve refuses after it has looked up a route, made ids and a context, with a
     line of text. In a flood that is most of what a router does, and those that were taken wait for it. It also refuses

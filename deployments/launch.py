@@ -63,8 +63,8 @@ def wait_until_ready(
 ) -> None:
     """Return once every application runs and the graph calls itself ready.
 
-    Serve tries a failing constructor three times for each replica before it gives up; its error is said at
-    the first.
+    Serve gives up on a deployment once `max_constructor_retry_count` of its constructors have failed: at the first, see
+    `deployments.graph`, unless the configuration says more. Each error is said when it comes.
     """
     deadline = time.monotonic() + timeout_s
     told: set[str] = set()
