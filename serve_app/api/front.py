@@ -26,6 +26,9 @@ class Service(Protocol):
     async def decide(self, request_id: str, requests: Sequence[SignalRequest | Refused]) -> list[Decision | Refused]:
         """Answer requests in their order."""
 
+    def with_fallback(self, refused: Refused) -> Refused:
+        """Add the action that needs no model."""
+
     def readiness(self) -> dict[str, str | None]:
         """For each variant, why it may not serve yet, or None."""
 

@@ -183,19 +183,31 @@ class Routes:
     async def _decide(
         self, request: Request, request_id: str, requests: Sequence[SignalRequest | Refused], started: float
     ) -> list[Decision | Refused]:
-        key = idempotency_key_of(request)
-        if key is None:
-            answers = await self._front.service.decide(request_id, requests)
-        elif self._front.once is not None:
-            answers = await self._front.once.decide(identity_of(bearer_of(request), key), requests)
-        else:
-            raise MalformedRequest("without a journal no Idempotency-Key is known again: set `journal`, or send none")
+        try:
+            answers = await self._decided(request, request_id, requests)
+        except ServeAppError as error:  # of the call as a whole; what it said of positions has been read by now
+            answers = [self._front.service.with_fallback(_instead(one, error)) for one in requests]
         latency_ms = 1e3 * (self._clock() - started)
         given = [a.error if isinstance(a, Refused) else a for a in answers]
         pairs = zip(requests, answers, strict=True)
         decided = [one for one, a in pairs if isinstance(one, SignalRequest) and isinstance(a, Decision)]
         self._front.record(Call(request_id, given, latency_ms, decided))
         return answers
+
+    async def _decided(
+        self, request: Request, request_id: str, requests: Sequence[SignalRequest | Refused]
+    ) -> list[Decision | Refused]:
+        key = idempotency_key_of(request)
+        if key is None:
+            return await self._front.service.decide(request_id, requests)
+        if self._front.once is None:
+            raise MalformedRequest("without a journal no Idempotency-Key is known again: set `journal`, or send none")
+        return await self._front.once.decide(identity_of(bearer_of(request), key), requests)
+
+
+def _instead(asked: SignalRequest | Refused, error: ServeAppError) -> Refused:
+    """Return the refusal of one request of a call that failed as a whole; its own reason comes first."""
+    return asked if isinstance(asked, Refused) else Refused(error, asked.symbol, asked.position)
 
 
 def _parsed(parse: Callable[..., SignalRequest], document: Any, *rules: Any) -> SignalRequest | Refused:

@@ -34,6 +34,9 @@ class Quiet:
     async def decide(self, request_id: str, requests: Any) -> Any:
         raise AssertionError(f"nobody asks: {request_id}, {requests}")
 
+    def with_fallback(self, refused: Any) -> Any:
+        raise AssertionError(f"nobody asks: {refused}")
+
     async def monitor(self) -> dict[str, Any]:
         if self.is_away:
             raise MonitorUnavailable("the monitor does not answer; try again")

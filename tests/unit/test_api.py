@@ -119,6 +119,9 @@ class Answering:
             raise self._answer
         return [self._answer for _ in requests]
 
+    def with_fallback(self, refused: Refused) -> Refused:
+        return refused
+
     def readiness(self) -> dict[str, str | None]:
         return self._reasons
 

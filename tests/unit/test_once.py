@@ -21,6 +21,8 @@ from serve_app.service import CurrentService, Lane, Refused, SignalService
 from serve_app.types import Bars, Decision, Position, PositionStatus, SignalRequest, VariantName
 from tests.factories import window
 
+LONG = {"status": "LONG", "time_in_position_bars": 8}
+
 
 class Router:
     """A service of its own epoch, with a spool of its own."""
@@ -142,3 +144,22 @@ def test_a_key_that_cannot_be_is_told(routers: list[Router], body: dict[str, Any
         response = client.post("/v1/signals", json=body, headers={"Idempotency-Key": "a"})
         assert response.status_code == 400
         assert "without a journal" in response.json()["error"]
+
+
+def test_when_nothing_can_be_kept_each_request_is_told_what_its_position_needs(
+    routers: list[Router], body: dict[str, Any]
+) -> None:
+    overdue, key = {**body, "position": LONG}, {"Idempotency-Key": "a-2"}
+    metadata.tables["decisions"].drop(routers[0].journal.engine)
+    with client_of(routers[0], routers[0].once) as client:
+        alone = client.post("/v1/signals", json=overdue, headers=key)
+        together = client.post("/v1/signals:batch", json={"requests": [overdue, body, {}]}, headers=key)
+    metadata.tables["decisions"].create(routers[0].journal.engine)
+    with client_of(routers[0], None) as client:
+        forgetful = client.post("/v1/signals", json=overdue, headers=key)
+    assert (alone.status_code, alone.json()["code"]) == (503, "journal_unavailable")
+    assert alone.headers["Retry-After"] == "1"
+    assert alone.json()["detail"]["fallback_action"] == "SELL"
+    told = [(one["code"], one["detail"]["fallback_action"]) for one in together.json()["results"]]
+    assert told == [("journal_unavailable", "SELL"), ("journal_unavailable", "HOLD"), ("malformed", "HOLD")]
+    assert (forgetful.status_code, forgetful.json()["detail"]["fallback_action"]) == (400, "SELL")
