@@ -115,6 +115,7 @@ class Batcher:
         self._rows_in_flight = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._back_at = -math.inf
+        self._hangs = False
         self._cut_at: asyncio.Handle | None = None
         self._patient = False
 
@@ -126,10 +127,14 @@ class Batcher:
     async def submit(self, rows: Sequence[Row]) -> list[Outcome]:
         """Return the outcome of each row; an abstention for those that the deadline passes first.
 
-        Raises Overloaded when the queue is too long for them. Cancelling it disturbs no other row.
+        Raises Overloaded when the queue is too long for them. Cancelling it disturbs no other row. After a batch that
+        never came back, one batch at a time tries again; the rows beside it abstain at once, since whoever waited for
+        the deadline would fill the router, and keep the other variant's requests out.
         """
         if not rows:
             return []
+        if self._hangs and self.outstanding:
+            return [self._abstain(row, Reason.MODEL_UNAVAILABLE) for row in rows]
         now = self._clock()
         self._refuse_when_slow(now)
         self._refuse_when_full(len(rows))
@@ -217,10 +222,12 @@ class Batcher:
             if len(outcomes) != len(rows):
                 raise StageFailed(f"{len(rows)} rows got {len(outcomes)} outcomes")
         except TimeoutError:
+            self._hangs = self._back_at < started
             _late(entries, self._too_late)
             self._tell(waits, self._clock() - started)
             return
         except Exception as error:  # noqa: BLE001  `run` fails closed by itself; whatever is left must not hang callers
+            self._hangs = False
             _fail(entries, error)
             self._tell(waits, self._clock() - started)
             return
@@ -228,7 +235,7 @@ class Batcher:
             self._in_flight -= 1
             self._rows_in_flight -= len(rows)
             self._cut()
-        self._back_at = self._clock()
+        self._back_at, self._hangs = self._clock(), False
         for entry, wait, outcome in zip(entries, waits, outcomes, strict=True):
             entry.call.answer(entry.place, _with_wait(outcome, wait))
         self._tell(waits, self._back_at - started)

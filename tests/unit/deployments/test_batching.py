@@ -462,6 +462,31 @@ def test_a_batch_that_hangs_gives_its_permit_back_at_the_deadline() -> None:
     run(scenario)
 
 
+def test_after_a_batch_that_never_came_back_one_tries_and_the_others_abstain_at_once() -> None:
+    async def scenario() -> None:
+        downstream = Downstream()
+        batcher = Batcher(downstream.run, abstain, limits(deadline_s=SOON))
+        assert (await one(batcher, Row(0))).reason is Reason.DEADLINE
+        await settled()
+        batcher.limits = limits()
+        (trying,) = submit(batcher, 1)
+        await settled()
+        beside = await asyncio.gather(*submit(batcher, 2), one(batcher, Row(3, is_long=True)))
+        assert [outcome.reason for outcome in beside] == [Reason.MODEL_UNAVAILABLE] * 2
+        assert [outcome.action for outcome in beside] == [Action.HOLD, Action.SELL]
+        assert downstream.batches == [[0], [1]]
+        await downstream.let_go(1)
+        assert (await trying).probability == 0.01
+        tasks = submit(batcher, 4)
+        await settled()
+        tasks += submit(batcher, 5)
+        await settled()
+        await downstream.let_all_go()
+        assert await probabilities(tasks) == [0.04, 0.05]
+
+    run(scenario)
+
+
 def test_a_row_that_is_late_in_the_queue_is_never_sent() -> None:
     async def scenario() -> None:
         gate = asyncio.Event()
