@@ -24,6 +24,7 @@ from serve_app.api import Front, Past, create_api
 from serve_app.config import AppConfig, RouterTuning, parse_section
 from serve_app.dashboard import Sources
 from serve_app.documentation import examples_of
+from serve_app.errors import ConfigError
 from serve_app.evidence import Experiments
 from serve_app.journal import Journal
 from serve_app.once import Once
@@ -70,6 +71,7 @@ class RouterDeployment:
         monitor = MonitorArgs(config.monitor, config.journal.url if config.journal else None, keys.webhook)
         self._reporter = Reporter(context.app_name, context.replica_tag, monitor, self._lanes.bundle)
         self._tasks: list[asyncio.Task[None]] = []
+        self._serves = False
         _spare_the_collector()
 
     def _following(self, journal: Journal, shadow: Shadow, seed: Release) -> Follower:
@@ -97,8 +99,17 @@ class RouterDeployment:
         )
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
-        """Take what may change while the router serves. Raises ConfigError: the replica keeps what it had."""
-        tuning = parse_section(RouterTuning, user_config, "router.user_config")
+        """Take what may change while the router serves; one that serves keeps what it had in place of what is wrong.
+
+        Raises ConfigError before that: Ray Serve stops a replica whose `reconfigure` raises, and starts no other.
+        """
+        try:
+            tuning = parse_section(RouterTuning, user_config, "router.user_config")
+        except ConfigError as error:
+            if not self._serves:
+                raise
+            log.error("this router goes on with what it had: %s", error)  # noqa: TRY400  the message says it all
+            return
         self._lanes.tune(tuning.batching)
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
@@ -161,6 +172,7 @@ class RouterDeployment:
 
         Asks no other deployment.
         """
+        self._serves = True  # Ray Serve asks the first time when it has configured the replica
         self._lanes.check_health()
         for task in self._tasks:
             if task.done() and (error := task.exception()) is not None:
