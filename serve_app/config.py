@@ -130,7 +130,7 @@ class ModelConfig(Section):
 
 
 class AlertName(StrEnum):
-    """What may be wrong. The first five are those of the deployment guide, with its thresholds."""
+    """What may be wrong."""
 
     ROLLING_ACCURACY = "rolling_accuracy"
     PREDICTION_SHIFT = "prediction_shift"

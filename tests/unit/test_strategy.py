@@ -27,7 +27,7 @@ def just_above(x: float) -> float:
     return float(np.nextafter(x, np.inf))
 
 
-def test_the_defaults_are_the_seeds() -> None:
+def test_the_defaults_are_those_of_older_trading_code() -> None:
     assert Thresholds() == Thresholds(0.7, None, 8, HOURS)
 
 

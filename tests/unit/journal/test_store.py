@@ -116,7 +116,7 @@ def connected_to_each(urls: list[str], together: Barrier, outcomes: "Queue[list[
 
 
 def test_routers_that_start_together_make_a_new_sqlite_file_once(tmp_path: Path) -> None:
-    """Whoever turned it into a WAL database was in the way of the others, one time in ten."""
+    """Whoever turns it into a WAL database may be in the way of the others."""
     urls = [f"sqlite:///{tmp_path / str(i)}.db" for i in range(size("new databases"))]
     spawn = get_context("spawn")
     together, outcomes = spawn.Barrier(4), spawn.Queue()

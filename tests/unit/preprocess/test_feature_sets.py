@@ -10,7 +10,7 @@ from serve_app.types import Bars, FloatArray
 from tests.factories import LOOKBACK, NEEDED, NEUTRAL, flat_bars, with_columns
 from tests.sizes import size
 
-# Of the seed's trained artifacts: names and order, confirmed against the means of their scalers.
+# Names and order of the models that are trained elsewhere, confirmed against the means of their scalers.
 NAMES = (
     "open",
     "high",
@@ -50,7 +50,7 @@ def column(features: FloatArray, name: str) -> FloatArray:
     return values
 
 
-def test_the_features_are_the_seeds_in_their_order() -> None:
+def test_the_features_are_these_in_this_order() -> None:
     assert TECH23.features == NAMES
     assert FEATURE_SETS == {"tech23.v1": TECH23}
 

@@ -36,7 +36,7 @@ SETTINGS = ImportSettings("v2.0", NOW, Thresholds(signal_threshold=0.5), LabelDe
 TRUST = Reading(trust_pickle=True)
 
 CLASSES = '''
-"""Networks as upstream writes them: classes of their own, which nobody who serves has."""
+"""Networks with classes of their own, which nobody who serves has."""
 import torch
 from torch import Tensor, nn
 

@@ -166,7 +166,7 @@ def test_dimensions_are_those_of_the_tensors_whatever_the_checkpoint_says(
 
 
 @pytest.mark.usefixtures("here")
-def test_how_long_a_window_is_comes_from_the_option_the_checkpoint_or_the_seed(classes: Any, tmp_path: Path) -> None:
+def test_how_long_a_window_is_comes_from_the_option_the_checkpoint_or_the_default(classes: Any, tmp_path: Path) -> None:
     module = network(classes, "gru_attention")
     sources = write_sources(tmp_path, module, "bare", scaling("json"), ("json", "flat"))
     assert read_foreign(sources, Reading()).lookback_window == 24
