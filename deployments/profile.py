@@ -1,7 +1,6 @@
 """What `serve run` starts in: the environment, where alone Ray reads its flags, and how processes share cores.
 
-Measured on two cores: 114 → 1,814 requests/s from these flags alone. What a user has exported wins over a default
-here; what keeps two graphs on one machine apart does not give way.
+What a user has exported wins over a default here; what keeps two graphs on one machine apart does not give way.
 """
 
 import importlib.util
