@@ -14,7 +14,7 @@ from serve_app.api.responses import respond_error
 from serve_app.config import RouterConfig, Topology
 from serve_app.dashboard import Sources
 from serve_app.documentation import bars_as_columns, bars_as_rows, examples_of
-from serve_app.errors import Overloaded, ServeAppError, StageFailed, TooManyViewers
+from serve_app.errors import MonitorUnavailable, Overloaded, ServeAppError, TooManyViewers
 from serve_app.parity import golden_requests
 from serve_app.pipeline import Pipeline
 from serve_app.router import Assignment
@@ -428,10 +428,10 @@ def test_a_429_says_when_to_come_back_too() -> None:
 
 def test_a_monitor_that_does_not_answer_is_a_503_that_says_when_to_come_back(front: Front) -> None:
     async def monitor() -> dict[str, Any]:
-        raise StageFailed("the monitor does not answer: TimeoutError; try again")
+        raise MonitorUnavailable("the monitor does not answer: TimeoutError; try again")
 
     response = client_of(replace(front, monitor=monitor)).get("/v1/monitor")
-    error_of(response, 503, "model_unavailable")
+    error_of(response, 503, "monitor_unavailable")
     assert "Retry-After" in response.headers
 
 

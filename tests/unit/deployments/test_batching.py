@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from deployments.batching import Batcher, Limits, Sent
-from serve_app.errors import Overloaded
+from serve_app.errors import Overloaded, StageFailed
 from serve_app.types import Action, Outcome, Reason, Row
 
 T = TypeVar("T")
@@ -551,8 +551,9 @@ def test_answers_to_another_number_of_rows_reach_the_callers_as_an_error() -> No
             return answer(rows)[:-1]
 
         tasks = submit(Batcher(short, abstain, limits()), 0, 1)
-        await settled()
-        assert all(task.done() for task in tasks)
+        errors = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(error) for error in errors] == [StageFailed] * 2
+        assert str(errors[0]) == "2 rows got 1 outcomes"
 
     run(scenario)
 
