@@ -14,6 +14,9 @@ from serve_app.journal.schema import metadata
 from serve_app.journal.store import answering
 from tests.sizes import size
 
+TOGETHER_S = 30
+"""How long those that start together wait for each other; then one of them has died, and none may wait for it."""
+
 
 @pytest.fixture
 def lines(url: str) -> ReleaseLines:
@@ -32,13 +35,13 @@ def test_lines_come_back_in_their_order_byte_for_byte(lines: ReleaseLines, url: 
 
 def test_of_many_writers_of_one_number_one_succeeds(lines: ReleaseLines) -> None:
     outcomes: list[bool] = []
-    together = threading.Barrier(8)
+    together = threading.Barrier(8, timeout=TOGETHER_S)
 
     def write(i: int) -> None:
         together.wait()
         outcomes.append(lines.append(1, f"writer {i}".encode()))
 
-    writers = [threading.Thread(target=write, args=(i,)) for i in range(8)]
+    writers = [threading.Thread(target=write, args=(i,), daemon=True) for i in range(8)]
     for writer in writers:
         writer.start()
     for writer in writers:
@@ -87,8 +90,8 @@ def test_a_database_that_is_not_there_is_told(tmp_path: Path) -> None:
 
 
 def connected(url: str, together: Barrier, outcomes: "Queue[str]") -> None:
-    together.wait()
     try:
+        together.wait()
         connect(url)
     except Exception as error:  # noqa: BLE001  whatever it is, the test names it
         outcomes.put(repr(error))
@@ -99,8 +102,8 @@ def connected(url: str, together: Barrier, outcomes: "Queue[str]") -> None:
 def test_routers_that_start_together_on_an_empty_database_all_get_it(url: str) -> None:
     metadata.drop_all(connect(url))
     spawn = get_context("spawn")
-    together, outcomes = spawn.Barrier(4), spawn.Queue()
-    routers = [spawn.Process(target=connected, args=(url, together, outcomes)) for _ in range(4)]
+    together, outcomes = spawn.Barrier(4, timeout=TOGETHER_S), spawn.Queue()
+    routers = [spawn.Process(target=connected, args=(url, together, outcomes), daemon=True) for _ in range(4)]
     for router in routers:
         router.start()
     assert [outcomes.get(timeout=60) for _ in routers] == ["connected"] * 4
@@ -119,8 +122,9 @@ def test_routers_that_start_together_make_a_new_sqlite_file_once(tmp_path: Path)
     """Whoever turns it into a WAL database may be in the way of the others."""
     urls = [f"sqlite:///{tmp_path / str(i)}.db" for i in range(size("new databases"))]
     spawn = get_context("spawn")
-    together, outcomes = spawn.Barrier(4), spawn.Queue()
-    routers = [spawn.Process(target=connected_to_each, args=(urls, together, outcomes)) for _ in range(4)]
+    together, outcomes = spawn.Barrier(4, timeout=TOGETHER_S), spawn.Queue()
+    arguments = (urls, together, outcomes)
+    routers = [spawn.Process(target=connected_to_each, args=arguments, daemon=True) for _ in range(4)]
     for router in routers:
         router.start()
     assert [outcomes.get(timeout=120) for _ in routers] == [["connected"] * len(urls)] * 4
