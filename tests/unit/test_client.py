@@ -1,4 +1,6 @@
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import httpx2
@@ -135,7 +137,16 @@ def test_an_error_that_is_not_ours_is_a_refusal_too(status: int, text: str) -> N
 
 def test_a_date_to_come_back_is_understood() -> None:
     later = answer(503, BUSY, Retry_After="Wed, 21 Oct 2015 07:28:00 GMT")
-    assert call(Server(later, answer(200))) == DECISION
+    server, slept = Server(later, answer(200)), []  # type: ignore[var-annotated]
+    assert call(server, slept) == DECISION
+    assert (len(server.asked), slept) == (2, [0.0])  # that day is over
+
+
+def test_a_date_that_is_still_to_come_is_waited_for() -> None:
+    then = format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)
+    slept: list[float] = []
+    assert call(Server(answer(503, BUSY, Retry_After=then), answer(200)), slept) == DECISION
+    assert slept == [pytest.approx(3600, abs=60)]
 
 
 # The body of a request.
