@@ -110,12 +110,7 @@ def release_router(
     )
     for name, endpoint, model, example in (
         ("split", routes.changes(Step.SPLIT, SplitChangeBody, split_of), SplitChangeBody, {"candidate_share": 0.2}),
-        (
-            "shadow",
-            routes.changes(Step.SHADOW, ShadowBody, lambda b: shadowed(b.shadow, b.share)),
-            ShadowBody,
-            {"shadow": True},
-        ),
+        ("shadow", routes.changes(Step.SHADOW, ShadowBody, shadow_of), ShadowBody, {"shadow": True}),
         (
             "thresholds",
             routes.changes(Step.THRESHOLDS, ThresholdsBody, lambda body: rethought(body.variant, body.thresholds)),
