@@ -93,7 +93,6 @@ def router(pipeline: Pipeline) -> tuple[ASGIApp, Callable[[], Awaitable[bool]]]:
     front = Front(
         service=service,
         config=RouterConfig(),
-        feature_list=bundle.config.feature_list,
         examples=examples_of(golden),
         record=lambda call: told.record(call.answers, call.latency_ms),
         monitor=monitor,

@@ -121,7 +121,6 @@ class RouterDeployment:
             Front(
                 service=self._service,
                 config=self._config.router,
-                feature_list=bundle.config.feature_list,
                 examples=examples_of(golden_requests(bundle.golden, pipeline.feature_set, unit)),
                 record=self._reporter.record,
                 monitor=self._reporter.snapshot,

@@ -144,6 +144,10 @@ class SignalService:
         """Return the pipeline of a variant that there is."""
         return self._lanes[name].pipeline
 
+    def feature_list(self, symbol: str) -> Sequence[str]:
+        """Return the features of the bundle that answers for a symbol, by which rows of numbers are told from bars."""
+        return self.pipeline(self._assignment.variant(symbol)).bundle.config.feature_list
+
     def readiness(self) -> dict[str, str | None]:
         """Return, for each variant, why it may not serve yet, or None."""
         return {name: self._unproven.get(name) for name in self._lanes}
@@ -291,6 +295,10 @@ class CurrentService:
     def with_fallback(self, refused: Refused) -> Refused:
         """See `SignalService.with_fallback`."""
         return self.now.with_fallback(refused)
+
+    def feature_list(self, symbol: str) -> Sequence[str]:
+        """See `SignalService.feature_list`."""
+        return self.now.feature_list(symbol)
 
     def readiness(self) -> dict[str, str | None]:
         """See `SignalService.readiness`."""

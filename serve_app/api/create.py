@@ -16,7 +16,7 @@ from serve_app.api.front import Front
 from serve_app.api.hot import Handler, HotRoutes
 from serve_app.api.outcomes import OUTCOME_BODIES, outcome_router
 from serve_app.api.releases import RELEASE_BODIES, ReleaseRoutes, release_router
-from serve_app.api.responses import on_bug, on_http_error
+from serve_app.api.responses import on_bug, on_error, on_http_error
 from serve_app.api.routes import Routes
 from serve_app.dashboard import Feed, View
 from serve_app.documentation import describe, request_body
@@ -83,7 +83,7 @@ def create_api(front: Front, clock: Callable[[], float] = time.perf_counter) -> 
         tags=["health"],
         responses={503: {"description": "a variant is not ready; the body says why"}},
     )(routes.ready)
-    api.add_exception_handler(ServeAppError, routes.on_error)
+    api.add_exception_handler(ServeAppError, on_error)
     api.add_exception_handler(HTTPException, on_http_error)
     api.add_exception_handler(Exception, on_bug)
     describe(

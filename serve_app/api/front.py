@@ -29,6 +29,9 @@ class Service(Protocol):
     def with_fallback(self, refused: Refused) -> Refused:
         """Add the action that needs no model."""
 
+    def feature_list(self, symbol: str) -> Collection[str]:
+        """Return the columns that make rows the features of a symbol."""
+
     def readiness(self) -> dict[str, str | None]:
         """For each variant, why it may not serve yet, or None."""
 
@@ -50,8 +53,6 @@ class Front:
 
     service: Service
     config: RouterConfig
-    feature_list: Collection[str]
-    """Columns that make `/predict` read its rows as features."""
     examples: Examples
     record: Callable[[Call], None]
     """Takes one call for the monitor; never waits."""

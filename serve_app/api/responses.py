@@ -80,6 +80,12 @@ def respond_unread(request_id: str, error: ServeAppError) -> Response:
     return respond_error(request_id, error)
 
 
+async def on_error(request: Request, error: Exception) -> Response:
+    """Answer what a handler raises of our own."""
+    assert isinstance(error, ServeAppError)  # noqa: S101  registered for nothing else
+    return respond_unread(error_id(request), error)
+
+
 async def on_bug(request: Request, error: Exception) -> Response:  # noqa: ARG001  what went wrong is in the log only
     """Answer a defect of ours without giving away what it is."""
     return respond_unread(error_id(request), ServeAppError(DEFECT))

@@ -15,7 +15,6 @@ from serve_app.api.hot import Handler
 from serve_app.api.responses import (
     error_id,
     idempotency_key_of,
-    on_bug,
     request_id_of,
     respond,
     respond_error,
@@ -40,7 +39,7 @@ from serve_app.schemas import (
     what_can_be_read,
 )
 from serve_app.service import DEFECT, Refused
-from serve_app.types import FLAT, Decision, SignalRequest
+from serve_app.types import Decision, SignalRequest
 
 CLIENT_CLOSED_REQUEST = 499
 """The status of nginx, and Ray Serve, for it."""
@@ -107,17 +106,23 @@ class Routes:
         return respond({"ready": ready, "variants": variants}, 200 if ready else 503)
 
     async def guarded(self, handler: Handler, request: Request) -> Response:
-        """Answer one of the hot routes, whatever happens."""
+        """Answer one of the hot routes, whatever happens. The monitor hears of these alone: it counts decisions."""
         try:
             await self.authorize(request)
             return await handler(request)
         except ServeAppError as error:
-            return await self.on_error(request, error)
+            return self._unread(request, error)
         except ClientDisconnect:
             return Response(status_code=CLIENT_CLOSED_REQUEST)  # which nobody is there to read
-        except Exception as error:
+        except Exception:
             log.exception("a request met a defect")
-            return await on_bug(request, error)
+            return self._unread(request, ServeAppError(DEFECT))
+
+    def _unread(self, request: Request, error: ServeAppError) -> Response:
+        """Answer a request of which nothing could be read, and let the monitor know."""
+        request_id = error_id(request)
+        self._front.record(Call(request_id, [error]))
+        return respond_unread(request_id, error)
 
     async def _answer_one(
         self,
@@ -164,21 +169,14 @@ class Routes:
         return [self._read_signal(one) for one in bodies]
 
     def _read_arrow(self, body: bytes) -> list[SignalRequest | Refused]:
-        parsed = parse_arrow(body, self._limits, self._front.feature_list)
-        return [Refused(one.error, one.symbol, FLAT) if isinstance(one, Unreadable) else one for one in parsed]
+        parsed = parse_arrow(body, self._limits, self._front.service.feature_list)
+        return [Refused(one.error, one.symbol, one.position) if isinstance(one, Unreadable) else one for one in parsed]
 
     def _parse_signal(self, document: Any) -> SignalRequest | Refused:
         return _parsed(parse_signal, document, self._limits)
 
     def _read_predict(self, body: bytes) -> SignalRequest | Refused:
-        return _parsed(parse_predict, parse_json(body, self._limits), self._limits, self._front.feature_list)
-
-    async def on_error(self, request: Request, error: Exception) -> Response:
-        """Answer a request of which nothing could be read, and let the monitor know."""
-        assert isinstance(error, ServeAppError)  # noqa: S101  registered for nothing else
-        request_id = error_id(request)
-        self._front.record(Call(request_id, [error]))
-        return respond_unread(request_id, error)
+        return _parsed(parse_predict, parse_json(body, self._limits), self._limits, self._front.service.feature_list)
 
     async def _decide(
         self, request: Request, request_id: str, requests: Sequence[SignalRequest | Refused], started: float

@@ -4,9 +4,10 @@ The body is the long table that a quant has anyway, `symbol`, `timestamp` and a 
 rows of one symbol are one request.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,10 @@ _HEADER_TYPE, _HEADER, _DICTIONARY_DATA, _COMPRESSION = 6, 8, 6, 10
 _DICTIONARY_BATCH, _RECORD_BATCH = 2, 3
 
 
+FeatureList = Callable[[str], Collection[str]]
+"""Returns the features of a symbol."""
+
+
 @dataclass(frozen=True, slots=True)
 class Unreadable:
     """A request of a table that cannot be one; the others can."""
@@ -40,19 +45,19 @@ class Unreadable:
     error: ServeAppError
     symbol: str | None
     """None when it cannot be one."""
+    position: Position = FLAT
 
 
-def parse_arrow(body: bytes, limits: Limits, feature_list: Collection[str]) -> list[SignalRequest | Unreadable]:
+def parse_arrow(body: bytes, limits: Limits, feature_list: FeatureList) -> list[SignalRequest | Unreadable]:
     """Return the requests in a body of `POST /v1/signals:batch`, in the order of their rows.
 
-    They are features when the table has every column of `feature_list`, else bars. Raises a 4xx of `serve_app.errors`
-    for what is wrong with the table as a whole.
+    A request is of features when the table has every column of its symbol's `feature_list`, else of bars. Raises a 4xx
+    of `serve_app.errors` for what is wrong with the table as a whole.
     """
     check_body(body, limits)
-    table = _Table(_read(body))
+    table = _Table(_read(body), feature_list)
     check_count(len(table), limits)
-    history = table.features() if set(feature_list) <= table.numbers.keys() else table.bars()
-    return table.requests(history, limits)
+    return table.requests(limits)
 
 
 def _read(body: bytes) -> Any:
@@ -115,7 +120,8 @@ def _require(fits: bool, field: Any, wanted: str) -> None:
 class _Table:
     """The columns of one body as numpy arrays, and where each request begins."""
 
-    def __init__(self, table: Any) -> None:
+    def __init__(self, table: Any, feature_list: FeatureList) -> None:
+        self._feature_list = feature_list
         self._columns = {name: table.column(name) for name in table.column_names}
         self._codes, self._symbols = self._texts(SYMBOL)
         if (self._codes < 0).any():
@@ -124,40 +130,46 @@ class _Table:
         self._starts = np.flatnonzero(np.diff(request, prepend=request[:1] - 1))
         self._ends = np.append(self._starts[1:], len(request))[: len(self._starts)]
         self._times = self._timestamps() if TIMESTAMP in self._columns else None
-        self.numbers = {name: self._numbers(name) for name in self._columns if name not in _NAMED}
+        self._values = {name: self._numbers(name) for name in self._columns if name not in _NAMED}
 
     def __len__(self) -> int:
         """How many requests it has."""
         return len(self._starts)
 
-    def features(self) -> "_FeatureTable":
-        """Return the numbers as rows of features."""
-        return _FeatureTable(tuple(self.numbers), np.stack(list(self.numbers.values()), axis=-1), self._times)
+    @cached_property
+    def _features(self) -> "_FeatureTable":
+        """The whole table as rows of features."""
+        return _FeatureTable(tuple(self._values), np.stack(list(self._values.values()), axis=-1), self._times)
 
-    def bars(self) -> Bars:
-        """Return the whole table as bars. Raises MissingColumns."""
+    @cached_property
+    def _bars(self) -> Bars:
+        """The whole table as bars. Raises MissingColumns."""
         if self._times is None:
             raise MissingColumns(f"the table has no column {TIMESTAMP}; every bar needs its time", missing=[TIMESTAMP])
-        return Bars(self._times, self.numbers)
+        return Bars(self._times, self._values)
 
-    def requests(self, history: "Bars | _FeatureTable", limits: Limits) -> list[SignalRequest | Unreadable]:
-        """Cut the history of the table into those of its requests."""
+    def _history(self, symbol: str) -> "Bars | _FeatureTable":
+        """Return the whole table as what it holds of a symbol: another variant may take other features."""
+        return self._features if set(self._feature_list(symbol)) <= self._values.keys() else self._bars
+
+    def requests(self, limits: Limits) -> list[SignalRequest | Unreadable]:
+        """Cut the table into its requests."""
         places = map(slice, self._starts.tolist(), self._ends.tolist())
-        return [self._request(w, p, history, limits) for w, p in zip(places, self._positions(), strict=True)]
+        return [self._request(w, p, limits) for w, p in zip(places, self._positions(), strict=True)]
 
-    def _request(
-        self, where: slice, position: Mapping[str, Any], history: "Bars | _FeatureTable", limits: Limits
-    ) -> SignalRequest | Unreadable:
+    def _request(self, where: slice, said: Mapping[str, Any], limits: Limits) -> SignalRequest | Unreadable:
         symbol = self._symbols[self._codes[where.start]]
         if not 1 <= len(symbol) <= MAX_SYMBOL:
             return Unreadable(MalformedRequest(f"a symbol has 1 to {MAX_SYMBOL} characters, not {len(symbol)}"), None)
+        position = FLAT
         try:
+            position = _position(said)
             check_length(where.stop - where.start, limits)
             if (self._codes[where] != self._codes[where.start]).any():
                 raise MalformedRequest(f"a request has rows of several symbols, the first of {shown(symbol)}")
-            return SignalRequest(symbol, history.cut(where), _position(position))
+            return SignalRequest(symbol, self._history(symbol).cut(where), position)
         except ServeAppError as error:
-            return Unreadable(error, symbol)
+            return Unreadable(error, symbol, position)
 
     def _positions(self) -> list[dict[str, Any]]:
         """Return what each request says of its position."""

@@ -199,19 +199,23 @@ def parse_signal(document: Any, limits: Limits) -> SignalRequest:
     raise MalformedRequest("send either bars or features, and not both; see /docs")
 
 
-def parse_predict(document: Any, limits: Limits, feature_list: Collection[str]) -> SignalRequest:
-    """Turn one decoded body of `POST /predict` into a request: features if every row has them all, else bars."""
+def parse_predict(document: Any, limits: Limits, feature_list: Callable[[str], Collection[str]]) -> SignalRequest:
+    """Turn one decoded body of `POST /predict` into a request: features if every row has them all, else bars.
+
+    `feature_list` returns the features of a symbol.
+    """
     body = structure(PredictBody, document)
     rows, key = body.historical_data, "historical_data"
     position = FLAT if body.position is None else position_of(body.position)
     check_kind(rows, dict, key)
-    if not rows or not all(row.keys() >= set(feature_list) for row in rows):
+    features = set(feature_list(body.symbol))
+    if not rows or not all(row.keys() >= features for row in rows):
         return SignalRequest(body.symbol, _bars_of_rows(rows, key, limits), position)
     check_length(len(rows), limits)
     columns = columns_of_rows(rows, key)
     timestamp = columns.pop(TIMESTAMP, [None])[-1]
-    features = _features(columns, timestamp, lambda name, row: f"{key}[{row}].{name}")
-    return SignalRequest(body.symbol, features, position)
+    history = _features(columns, timestamp, lambda name, row: f"{key}[{row}].{name}")
+    return SignalRequest(body.symbol, history, position)
 
 
 def parse_batch(document: Any, limits: Limits) -> list[Any]:

@@ -37,6 +37,9 @@ class Quiet:
     def with_fallback(self, refused: Any) -> Any:
         raise AssertionError(f"nobody asks: {refused}")
 
+    def feature_list(self, symbol: str) -> Any:
+        raise AssertionError(f"nobody asks: {symbol}")
+
     async def monitor(self) -> dict[str, Any]:
         if self.is_away:
             raise MonitorUnavailable("the monitor does not answer; try again")
@@ -60,7 +63,6 @@ def url(quiet: Quiet) -> Iterator[str]:
     front = Front(
         service=quiet,
         config=RouterConfig(),
-        feature_list=(),
         examples=Examples({}, {}, {}),
         record=lambda _: None,
         monitor=quiet.monitor,

@@ -68,7 +68,6 @@ def front(pipeline: Pipeline, service: SignalService, recorder: Recorder) -> Fro
     return Front(
         service=service,
         config=CONFIG,
-        feature_list=pipeline.bundle.config.feature_list,
         examples=examples_of(golden),
         record=recorder.record,
         monitor=monitor,
@@ -121,6 +120,9 @@ class Answering:
 
     def with_fallback(self, refused: Refused) -> Refused:
         return refused
+
+    def feature_list(self, _symbol: str) -> Sequence[str]:
+        return ()
 
     def readiness(self) -> dict[str, str | None]:
         return self._reasons
@@ -430,9 +432,13 @@ def test_a_monitor_that_does_not_answer_is_a_503_that_says_when_to_come_back(fro
     async def monitor() -> dict[str, Any]:
         raise MonitorUnavailable("the monitor does not answer: TimeoutError; try again")
 
-    response = client_of(replace(front, monitor=monitor)).get("/v1/monitor")
-    error_of(response, 503, "monitor_unavailable")
-    assert "Retry-After" in response.headers
+    heard: list[Call] = []
+    client = client_of(replace(front, monitor=monitor, record=heard.append))
+    for path in ("/v1/monitor", "/v1/alerts"):
+        response = client.get(path)
+        error_of(response, 503, "monitor_unavailable")
+        assert "Retry-After" in response.headers
+    assert not heard, "looking on while the monitor is away counts among the requests that fail"
 
 
 @pytest.fixture(scope="module")
@@ -488,9 +494,11 @@ def test_what_was_asked_is_told_with_what_was_answered(front: Front, body: dict[
 
 
 def test_a_defect_of_ours_is_a_500_in_our_shape_that_gives_nothing_away(front: Front, body: dict[str, Any]) -> None:
-    broken = Answering(RuntimeError("/secret/path is gone"))
-    response = client_of(replace(front, service=broken)).post("/v1/signals", json=body, headers={"X-Request-Id": "abc"})
+    broken, heard = Answering(RuntimeError("/secret/path is gone")), Recorder()
+    client = client_of(replace(front, service=broken, record=heard.record))
+    response = client.post("/v1/signals", json=body, headers={"X-Request-Id": "abc"})
     document = error_of(response, 500, "internal")
+    assert [getattr(answer, "code", None) for answer, _ in heard.heard] == ["internal"]
     assert "secret" not in response.text
     assert document["request_id"] == "abc"
 

@@ -73,7 +73,6 @@ def client(pipeline: Pipeline, journal: Journal, loaded: Loaded) -> Iterator[Tes
     front = Front(
         service=service,
         config=RouterConfig(),
-        feature_list=pipeline.bundle.config.feature_list,
         examples=Examples({}, {}, {}),
         record=lambda *_: None,
         monitor=monitor,

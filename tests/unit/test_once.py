@@ -115,7 +115,6 @@ def client_of(router: Router, once: Once | None) -> TestClient:
     front = Front(
         service=router.service,
         config=RouterConfig(),
-        feature_list=(),
         examples=Examples({}, {}, {}),
         record=lambda *_: None,
         monitor=monitor,

@@ -71,7 +71,6 @@ def front(caught: Caught) -> Front:
     return Front(
         service=SignalService({}, Release(production=OLD).assigned()),
         config=RouterConfig(),
-        feature_list=(),
         examples=Examples({}, {}, {}),
         record=lambda *_: None,
         monitor=monitor,

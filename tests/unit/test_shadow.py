@@ -234,7 +234,7 @@ LIMITS = Limits(max_body_bytes=2**23, max_bars=10_000, max_batch_requests=64)
 def out_of_a_table(bars: Mapping[str, Bars]) -> SignalRequest:
     """One request of a table of many."""
     body = arrow_stream(arrow_table(real_requests(bars, 50)))
-    request = parse_arrow(body, LIMITS, TECH23.features)[10]
+    request = parse_arrow(body, LIMITS, lambda _: TECH23.features)[10]
     assert isinstance(request, SignalRequest)
     return request
 

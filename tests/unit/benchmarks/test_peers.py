@@ -52,7 +52,7 @@ def test_the_questions_differ_and_ours_are_what_the_api_takes() -> None:
 def test_a_batch_asks_the_same_in_arrow_and_in_json() -> None:
     asked = questions()[:3]
     names = reference().config.feature_list
-    tables = parse_arrow(arrow_body(asked), replace(LIMITS, max_batch_requests=3), names)
+    tables = parse_arrow(arrow_body(asked), replace(LIMITS, max_batch_requests=3), lambda _: names)
     documents = [parse_signal(one, LIMITS) for one in json.loads(json_body(asked))["requests"]]
     for one, other in zip(tables, documents, strict=True):
         assert isinstance(one, SignalRequest)

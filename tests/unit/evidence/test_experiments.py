@@ -225,7 +225,6 @@ def test_over_http_as_json_and_as_a_page(market: Market) -> None:
     front = Front(
         service=SignalService({}, Release(production="sha256:0").assigned()),
         config=RouterConfig(),
-        feature_list=(),
         examples=Examples({}, {}, {}),
         record=lambda *_: None,
         monitor=monitor,

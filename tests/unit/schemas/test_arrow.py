@@ -25,9 +25,12 @@ from tests.factories import arrow_stream, arrow_table, real_requests
 from tests.sizes import size
 
 LIMITS = Limits(max_body_bytes=1_000_000, max_bars=1000, max_batch_requests=4)
-FEATURES = ["RSI_14", "close"]
 DAYS = [datetime(2013, 3, day, tzinfo=UTC) for day in (1, 4, 5)]
 TIMES = pa.array(DAYS, pa.timestamp("us", "UTC"))
+
+
+def features(_symbol: str) -> list[str]:
+    return ["RSI_14", "close"]
 
 
 def table_of(columns: Mapping[str, Any]) -> pa.Table:
@@ -36,7 +39,7 @@ def table_of(columns: Mapping[str, Any]) -> pa.Table:
 
 
 def parse(table: pa.Table, limits: Limits = LIMITS, **options: Any) -> list[SignalRequest | Unreadable]:
-    return parse_arrow(arrow_stream(table, **options), limits, FEATURES)
+    return parse_arrow(arrow_stream(table, **options), limits, features)
 
 
 def readable(requests: Sequence[SignalRequest | Unreadable]) -> list[SignalRequest]:
@@ -132,7 +135,6 @@ def test_a_position_that_is_none_is_refused_alone() -> None:
             WrongType,
             "years 1 to 9999 in row 0",
         ),
-        ({"RSI_14": None, "timestamp": None}, MissingColumns, "no column timestamp"),
         ({"close": ["1", "2", "3"]}, WrongType, "close must hold numbers, not string"),
         ({"close": [True, False, True]}, WrongType, "close must hold numbers, not bool"),
         ({"close": [[1.0], [], [2.0]]}, WrongType, "close must hold numbers, not list"),
@@ -144,6 +146,23 @@ def test_a_position_that_is_none_is_refused_alone() -> None:
 def test_what_is_wrong_with_a_table_is_said(columns: dict[str, Any], error: type[ServeAppError], says: str) -> None:
     with pytest.raises(error, match=says):
         parse(table_of(columns))
+
+
+def test_bars_without_times_are_refused_with_the_position_of_each() -> None:
+    status = ["FLAT", "LONG", "FLAT"]
+    one, two = parse(table_of({"RSI_14": None, "timestamp": None, "position_status": status}))
+    assert isinstance(one, Unreadable)
+    assert isinstance(two, Unreadable)
+    assert isinstance(one.error, MissingColumns)
+    assert "no column timestamp" in str(one.error)
+    assert [one.position.status, two.position.status] == [PositionStatus.LONG, PositionStatus.FLAT]
+
+
+def test_rows_are_told_apart_by_what_the_model_of_their_symbol_takes() -> None:
+    lists = {"IBM": ["RSI_14", "close"], "MSFT": ["sentiment"]}
+    one, two = readable(parse_arrow(arrow_stream(table_of({})), LIMITS, lists.__getitem__))
+    assert isinstance(one.history, FeatureRows)
+    assert isinstance(two.history, Bars)
 
 
 def test_a_column_that_comes_twice_is_refused() -> None:
@@ -199,7 +218,7 @@ def test_one_long_text_that_many_rows_share_stays_one_text() -> None:
     for name in ("symbol", "position_status"):
         table = pa.table({"symbol": ["IBM"] * n, **columns, name: shared})
         tracemalloc.start()
-        refused = parse_arrow(arrow_stream(table), many, FEATURES)
+        refused = parse_arrow(arrow_stream(table), many, features)
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert peak < n * len(long) / 4
@@ -217,7 +236,7 @@ def test_a_time_in_position_that_json_cannot_say_is_refused_like_a_negative_one(
     table = arrow_table(real_requests(bars, 1))
     table = table.append_column("position_status", pa.array(["LONG"] * len(table)))
     table = table.append_column("time_in_position_hours", pa.array([hours] * len(table)))
-    [request] = readable(parse_arrow(arrow_stream(table), LIMITS, FEATURES))
+    [request] = readable(parse_arrow(arrow_stream(table), LIMITS, features))
     with pytest.raises(InvalidPosition):
         pipeline.row(request)
 
@@ -225,7 +244,7 @@ def test_a_time_in_position_that_json_cannot_say_is_refused_like_a_negative_one(
 @pytest.mark.parametrize("body", [b"", b"{}", b"\xff\xff\xff\xff\x00\x00\x00\x00", b"ARROW1\0\0" * 20])
 def test_what_is_no_stream_is_malformed_or_empty(body: bytes) -> None:
     with pytest.raises((MalformedRequest, MissingColumns)):
-        parse_arrow(body, LIMITS, FEATURES)
+        parse_arrow(body, LIMITS, features)
 
 
 @settings(max_examples=size("changed bytes per file"), deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -237,7 +256,7 @@ def test_a_damaged_stream_is_refused_or_read_and_nothing_else(changes: list[tupl
         body[place % len(body)] = value
     damaged = bytes(body[: changes[0][0] % len(body)] if cut else body)
     try:
-        requests = parse_arrow(damaged, LIMITS, FEATURES)
+        requests = parse_arrow(damaged, LIMITS, features)
     except ServeAppError:
         return
     assert all(isinstance(request, SignalRequest | Unreadable) for request in requests)

@@ -296,8 +296,12 @@ def test_a_position_that_cannot_be_read_is_invalid(position: Any, message: str) 
 # /predict.
 
 
+def tech23(_symbol: str) -> tuple[str, ...]:
+    return TECH23.features
+
+
 def predict(rows: Any, **changes: Any) -> SignalRequest:
-    return parse_predict({"symbol": "IBM", "historical_data": rows, **changes}, LIMITS, TECH23.features)
+    return parse_predict({"symbol": "IBM", "historical_data": rows, **changes}, LIMITS, tech23)
 
 
 def feature_rows(bars: Bars, **more: Any) -> list[dict[str, Any]]:
@@ -326,6 +330,13 @@ def test_rows_of_which_one_lacks_a_feature_are_read_as_bars(bars: dict[str, Bars
         predict(rows)
 
 
+def test_rows_are_held_against_what_the_model_of_their_symbol_takes() -> None:
+    lists = {"IBM": ["close"], "MSFT": ["sentiment"]}
+    document = {"historical_data": [BAR, LATER]}
+    kinds = [type(parse_predict({"symbol": s, **document}, LIMITS, lists.__getitem__).history) for s in lists]
+    assert kinds == [FeatureRows, Bars]
+
+
 @pytest.mark.parametrize(
     ("rows", "error", "message"),
     [
@@ -347,7 +358,7 @@ def test_predict_takes_a_position_and_nothing_unknown() -> None:
     with pytest.raises(MalformedRequest, match="lookback: Extra inputs"):
         predict([BAR], lookback=24)
     with pytest.raises(MalformedRequest, match="historical_data: Field required"):
-        parse_predict({"symbol": "IBM"}, LIMITS, TECH23.features)
+        parse_predict({"symbol": "IBM"}, LIMITS, tech23)
 
 
 def test_a_key_of_another_route_is_as_unknown_as_any() -> None:
