@@ -49,7 +49,7 @@ class Once:
         answers: Sequence[SignalRequest | Answer] = requests
         first = await self._first(ids)
         if any(one not in first and not isinstance(asked, Refused) for one, asked in zip(ids, requests, strict=True)):
-            answers = await self._service.decide(identity, requests)
+            answers = await self._service.decide(lambda place, _: ids[place], requests)
             first = await self._first(ids, self._journal.ship)
         return [
             self._again(first[one], asked) if one in first else self._refusal(answer)

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import logging
 import uuid
+import zlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from serve_app.types import (
     Action,
     Bars,
     Decision,
+    FeatureRows,
     Outcome,
     Position,
     Reason,
@@ -83,10 +85,14 @@ def _refused(error: Exception, request: SignalRequest) -> Refused:
     return Refused(error, request.symbol, request.position)
 
 
-def decision_id(request_id: str, index: int) -> str:
-    """Derive the id of a decision (UUIDv5), so that a request that a proxy sends twice is decided under one id."""
+Identify = Callable[[int, SignalRequest], str]
+"""Returns the id of the decision on a request, given its place in the call."""
+
+
+def decision_id(identity: str, place: int) -> str:
+    """Derive the id of a decision (UUIDv5) from what its call goes by, and its place in it."""
     # What uuid.uuid5 returns as text, at a third of its time.
-    name = hashlib.sha1(_DECISIONS + f"{request_id}/{index}".encode(), usedforsecurity=False).hexdigest()
+    name = hashlib.sha1(_DECISIONS + f"{identity}/{place}".encode(), usedforsecurity=False).hexdigest()
     variant = "89ab"[int(name[16], 16) & 3]
     return f"{name[:8]}-{name[8:12]}-5{name[13:16]}-{variant}{name[17:20]}-{name[20:32]}"
 
@@ -97,6 +103,29 @@ def timestamp_of(request: SignalRequest) -> datetime | None:
         return request.history.timestamp
     last: datetime = request.history.timestamp[-1].item()
     return last.replace(tzinfo=UTC)
+
+
+def _moment_of(request: SignalRequest) -> str:
+    """Return what tells a request from others on its symbol: its time or, where the client gave none, its numbers."""
+    history = request.history
+    if isinstance(history, FeatureRows) and history.timestamp is None:
+        return f"{zlib.crc32(history.values.tobytes())}"
+    return f"{timestamp_of(request)}"
+
+
+def by_request(request_id: str) -> Identify:
+    """Derive ids from a request id and what is asked.
+
+    So a request that a proxy sends twice is decided under one id, and requests of a client who gives all of them one
+    request id are not.
+    """
+
+    def identify(place: int, asked: SignalRequest) -> str:
+        position = asked.position
+        held = f"{position.status}/{position.time_in_position_hours}/{position.time_in_position_bars}"
+        return decision_id(f"{request_id}/{asked.symbol}/{_moment_of(asked)}/{held}", place)
+
+    return identify
 
 
 class SignalService:
@@ -172,7 +201,7 @@ class SignalService:
         else:
             del self._unproven[name]
 
-    async def decide(self, request_id: str, requests: Sequence[SignalRequest | Refused]) -> list[Decision | Refused]:
+    async def decide(self, identify: Identify, requests: Sequence[SignalRequest | Refused]) -> list[Decision | Refused]:
         """Answer requests in their order; a request that cannot be answered harms no other.
 
         The error of a refusal carries `fallback_action` in its detail.
@@ -187,7 +216,7 @@ class SignalService:
                 shares.setdefault(asked.variant, []).append(asked)
         made: list[tuple[_Asked, Decision]] = []
         for asked, outcome in await self._outcomes(shares):
-            answer = self._answer(decision_id(request_id, asked.place), asked, outcome)
+            answer = self._answer(identify(asked.place, asked.request), asked, outcome)
             answers[asked.place] = answer
             if isinstance(answer, Decision):
                 made.append((asked, answer))
@@ -288,9 +317,9 @@ class CurrentService:
         self.now = service
         """Set it to put another epoch into force."""
 
-    async def decide(self, request_id: str, requests: Sequence[SignalRequest | Refused]) -> list[Decision | Refused]:
+    async def decide(self, identify: Identify, requests: Sequence[SignalRequest | Refused]) -> list[Decision | Refused]:
         """See `SignalService.decide`."""
-        return await self.now.decide(request_id, requests)
+        return await self.now.decide(identify, requests)
 
     def with_fallback(self, refused: Refused) -> Refused:
         """See `SignalService.with_fallback`."""

@@ -16,14 +16,14 @@ from serve_app.documentation import Examples
 from serve_app.errors import ServeAppError
 from serve_app.evidence import Experiments
 from serve_app.once import Once
-from serve_app.service import Refused
+from serve_app.service import Identify, Refused
 from serve_app.types import Decision, SignalRequest
 
 
 class Service(Protocol):
     """What the routes need of a signal service."""
 
-    async def decide(self, request_id: str, requests: Sequence[SignalRequest | Refused]) -> list[Decision | Refused]:
+    async def decide(self, identify: Identify, requests: Sequence[SignalRequest | Refused]) -> list[Decision | Refused]:
         """Answer requests in their order."""
 
     def with_fallback(self, refused: Refused) -> Refused:

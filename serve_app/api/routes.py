@@ -38,7 +38,7 @@ from serve_app.schemas import (
     split_batch,
     what_can_be_read,
 )
-from serve_app.service import DEFECT, Refused
+from serve_app.service import DEFECT, Refused, by_request
 from serve_app.types import Decision, SignalRequest
 
 CLIENT_CLOSED_REQUEST = 499
@@ -197,7 +197,7 @@ class Routes:
     ) -> list[Decision | Refused]:
         key = idempotency_key_of(request)
         if key is None:
-            return await self._front.service.decide(request_id, requests)
+            return await self._front.service.decide(by_request(request_id), requests)
         if self._front.once is None:
             raise MalformedRequest("without a journal no Idempotency-Key is known again: set `journal`, or send none")
         return await self._front.once.decide(identity_of(bearer_of(request), key), requests)

@@ -31,8 +31,8 @@ class Quiet:
     def readiness(self) -> dict[str, str | None]:
         return {"production": None, "candidate": "its golden cases have not been reproduced yet"}
 
-    async def decide(self, request_id: str, requests: Any) -> Any:
-        raise AssertionError(f"nobody asks: {request_id}, {requests}")
+    async def decide(self, identify: Any, requests: Any) -> Any:
+        raise AssertionError(f"nobody asks: {identify}, {requests}")
 
     def with_fallback(self, refused: Any) -> Any:
         raise AssertionError(f"nobody asks: {refused}")

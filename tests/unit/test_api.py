@@ -19,7 +19,7 @@ from serve_app.parity import golden_requests
 from serve_app.pipeline import Pipeline
 from serve_app.router import Assignment
 from serve_app.schemas import STREAM
-from serve_app.service import Lane, Refused, SignalService, decision_id
+from serve_app.service import Identify, Lane, Refused, SignalService, by_request
 from serve_app.types import Action, Bars, Decision, HoldingUnit, SignalRequest, VariantName
 from tests.factories import (
     NEEDED,
@@ -113,7 +113,7 @@ class Answering:
         self._answer = answer
         self._reasons = dict(reasons or {})
 
-    async def decide(self, _request_id: str, requests: Sequence[Any]) -> list[Decision | Refused]:
+    async def decide(self, _identify: Identify, requests: Sequence[Any]) -> list[Decision | Refused]:
         if isinstance(self._answer, Exception):
             raise self._answer
         return [self._answer for _ in requests]
@@ -146,14 +146,16 @@ def test_every_form_of_a_question_gets_the_same_probability(
         assert probability_of(response.json()) == pytest.approx(outcome.probability, abs=1e-6), form
 
 
-def test_a_decision_has_the_documented_shape(client: TestClient, body: dict[str, Any], pipeline: Pipeline) -> None:
+def test_a_decision_has_the_documented_shape(
+    client: TestClient, body: dict[str, Any], bars: dict[str, Bars], pipeline: Pipeline
+) -> None:
     response = client.post("/v1/signals", json=body, headers={"X-Request-Id": "abc"})
     document = response.json()
     assert document.pop("prediction_probability") == pytest.approx(0.5, abs=0.5)
     assert set(document.pop("timings_ms")) == {"preprocess", "model", "strategy"}
     assert document.pop("recommended_action") in {"BUY", "HOLD"}
     assert document == {
-        "decision_id": decision_id("abc", 0),
+        "decision_id": by_request("abc")(0, SignalRequest("IBM", window(bars["IBM"]))),
         "symbol": "IBM",
         "timestamp": "2013-03-01T00:00:00Z",
         "status": "ok",
@@ -190,7 +192,11 @@ def test_a_batch_is_answered_in_order_and_one_bad_request_fails_alone(
     assert (unknown["code"], wrong["code"]) == ("unknown_symbol", "wrong_type")
     assert unknown["detail"]["fallback_action"] == wrong["detail"]["fallback_action"] == "SELL"
     assert unknown["request_id"] == "abc"
-    assert (last["symbol"], last["status"], last["decision_id"]) == ("AAPL", "ok", decision_id("abc", 3))
+    assert (last["symbol"], last["status"], last["decision_id"]) == (
+        "AAPL",
+        "ok",
+        by_request("abc")(3, SignalRequest("AAPL", window(bars["AAPL"]))),
+    )
 
 
 @pytest.mark.parametrize("junk", [None, 3, "x", [], {}, {"symbol": []}])
@@ -533,10 +539,13 @@ def test_a_wrong_method_is_a_405_that_names_the_right_one(
 
 
 @pytest.mark.parametrize("request_id", ["a", "x" * 128, "3f2b/7:#[]~!"])
-def test_a_visible_request_id_is_taken(client: TestClient, body: dict[str, Any], request_id: str) -> None:
+def test_a_visible_request_id_is_taken(
+    client: TestClient, body: dict[str, Any], bars: dict[str, Bars], request_id: str
+) -> None:
     headers = {"X-Request-Id": request_id}
     answers = [client.post("/v1/signals", json=body, headers=headers).json() for _ in range(2)]
-    assert {answer["decision_id"] for answer in answers} == {decision_id(request_id, 0)}
+    asked = SignalRequest("IBM", window(bars["IBM"]))
+    assert {answer["decision_id"] for answer in answers} == {by_request(request_id)(0, asked)}
 
 
 @pytest.mark.parametrize("request_id", [b"", b"x" * 129, b"a b", b"a\tb", b"\xe9t\xe9", b"a\x7fb"])

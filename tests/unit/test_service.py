@@ -20,7 +20,7 @@ from serve_app.errors import (
 )
 from serve_app.pipeline import Pipeline
 from serve_app.router import Assignment
-from serve_app.service import NOT_YET, CurrentService, Lane, Refused, SignalService, decision_id
+from serve_app.service import NOT_YET, CurrentService, Lane, Refused, SignalService, by_request, decision_id
 from serve_app.types import (
     Action,
     Bars,
@@ -62,7 +62,7 @@ def proven(service: SignalService) -> SignalService:
 
 
 def decide(service: SignalService, *requests: SignalRequest | Refused, request_id: str = "r") -> list[Any]:
-    return asyncio.run(service.decide(request_id, requests))
+    return asyncio.run(service.decide(by_request(request_id), requests))
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def test_a_decision_names_everything_that_it_rests_on(
     (decision,) = decide(service, SignalRequest("IBM", bars["IBM"]))
     (outcome,) = asyncio.run(pipeline.run([pipeline.row(SignalRequest("IBM", bars["IBM"]))]))
     assert decision == Decision(
-        decision_id=decision_id("r", 0),
+        decision_id=decision.decision_id,
         symbol="IBM",
         timestamp=datetime(2013, 3, 1, tzinfo=UTC),
         status=Status.OK,
@@ -130,6 +130,24 @@ def test_a_request_that_is_sent_twice_is_decided_under_one_id(service: SignalSer
     first, second = (decide(service, request, request, request_id="abc") for _ in range(2))
     assert values(first, "decision_id") == values(second, "decision_id")
     assert len(set(values(first, "decision_id"))) == 2
+
+
+def test_requests_under_one_request_id_are_decided_under_ids_of_their_own(bars: dict[str, Bars]) -> None:
+    """A client may send its own trace id with every request of a run: each decision is kept all the same."""
+    one, rows = SignalRequest("IBM", bars["IBM"]), features_of(bars["IBM"])
+    untimed = replace(one, history=replace(rows, timestamp=None))
+    others = [
+        one,
+        replace(one, symbol="MSFT"),
+        replace(one, history=window(bars["IBM"], ago=1)),
+        replace(one, position=HELD_TOO_LONG),
+        replace(one, position=replace(HELD_TOO_LONG, time_in_position_bars=1)),
+        untimed,
+        replace(untimed, history=replace(rows, timestamp=None, values=rows.values + 1)),
+    ]
+    identify = by_request("abc")
+    assert len({identify(0, other) for other in others}) == len(others)
+    assert by_request("abc")(0, untimed) == identify(0, replace(untimed, history=replace(rows, timestamp=None)))
 
 
 def test_decision_ids_are_settled_for_ever() -> None:
@@ -391,8 +409,9 @@ def test_one_bad_request_among_many_fails_alone(service: SignalService, bars: di
     assert [a.probability for i, a in enumerate(answers) if i != where] == pytest.approx(
         [p for i, p in enumerate(expected) if i != where], abs=1e-6
     )
+    identify = by_request("r")
     assert [a.decision_id for i, a in enumerate(answers) if i != where] == [
-        decision_id("r", i) for i in range(8) if i != where
+        identify(i, request) for i, request in enumerate(requests) if i != where
     ]
 
 
@@ -430,7 +449,7 @@ def test_requests_of_one_call_are_submitted_together_and_variants_side_by_side(
         service = service_of(lanes, pins={"IBM": CANDIDATE})
         assert await service.prove()
         async with asyncio.timeout(10):
-            answers = await service.decide("r", real_requests(bars, 12))
+            answers = await service.decide(by_request("r"), real_requests(bars, 12))
         assert sorted(submitted) == [3, 9]
         return answers
 
@@ -462,10 +481,10 @@ def test_a_request_is_answered_from_the_epoch_that_it_met(pipeline: Pipeline, ba
     async def switched_meanwhile() -> list[Any]:
         current = CurrentService(service_of({PRODUCTION: Lane(pipeline, patient)}))
         assert await current.prove()
-        before = asyncio.create_task(current.decide("a", [SignalRequest("IBM", bars["IBM"])]))
+        before = asyncio.create_task(current.decide(by_request("a"), [SignalRequest("IBM", bars["IBM"])]))
         await arrived.wait()
         current.now = current.now.followed_by({PRODUCTION: Lane(pipeline, pipeline.run)}, Assignment(), 2)
-        after = await current.decide("b", [SignalRequest("IBM", bars["IBM"])])
+        after = await current.decide(by_request("b"), [SignalRequest("IBM", bars["IBM"])])
         leave.set()
         return [*await before, *after]
 

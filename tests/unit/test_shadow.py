@@ -15,7 +15,7 @@ from serve_app.pipeline import Pipeline
 from serve_app.preprocess import TECH23
 from serve_app.router import Assignment
 from serve_app.schemas import Limits, decode_signal, parse_arrow, parse_json, parse_signal
-from serve_app.service import Lane, SignalService, decision_id
+from serve_app.service import Lane, SignalService, by_request, decision_id
 from serve_app.shadow import CAPACITY, Answered, Shadow, sampled
 from serve_app.types import Bars, Decision, FeatureRows, SignalRequest, Status, VariantName
 from tests.factories import (
@@ -81,7 +81,7 @@ def service_of(production: Pipeline, candidate: Pipeline, share: float, **option
 
 
 async def answered(service: SignalService, requests: Sequence[SignalRequest]) -> list[Decision]:
-    decisions = await service.decide("request", requests)
+    decisions = await service.decide(by_request("request"), requests)
     assert all(isinstance(one, Decision) and one.status is Status.OK for one in decisions)
     return [one for one in decisions if isinstance(one, Decision)]
 
