@@ -64,7 +64,7 @@ class _Segment:
     def close(self) -> None:
         """Let go of the file; what was not shipped stays in it."""
         if self.shipped == self.written:
-            self.path.unlink()
+            self.path.unlink(missing_ok=True)
         os.close(self.file)
 
 
@@ -172,10 +172,14 @@ def _locked(path: Path) -> _Segment | None:
         return None
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(file)
-        return None
-    return _Segment(path, file, written=os.fstat(file).st_size)
+        # Between these lines another router may have shipped it, and removed or renamed it.
+        found = os.fstat(file)
+        if os.path.samestat(path.stat(), found):
+            return _Segment(path, file, written=found.st_size)
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    os.close(file)
+    return None
 
 
 def _ship(segment: _Segment, keep: Keep) -> int:

@@ -17,7 +17,9 @@ from serve_app.journal.record import Record, is_shadow, unpack
 from serve_app.journal.schema import decisions, metadata, releases, shadows
 
 _BUSY_S = 30
-"""How long SQLite waits for another writer."""
+"""How long a statement waits for another writer, and PostgreSQL's network for a sign of life."""
+_CONNECT_S = 10
+"""How long PostgreSQL may take to accept a connection."""
 _ALONE = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "SELECT pg_advisory_xact_lock(7236521144)"}
 """Lets one transaction at a time go on; the number is of our own."""
 
@@ -53,10 +55,12 @@ def connect(url: str) -> Engine:
     Raises ConfigError for a URL of no database, and JournalUnavailable when the database does not answer.
     """
     parsed = _parsed(url)
-    engine = create_engine(parsed, pool_pre_ping=True)
+    engine = create_engine(parsed, pool_pre_ping=True, connect_args=_patience(parsed))
     if parsed.get_backend_name() == "sqlite":
         Path(str(parsed.database)).parent.mkdir(parents=True, exist_ok=True)
         event.listen(engine, "connect", _prepare_sqlite)
+    else:
+        event.listen(engine, "connect", _prepare_postgresql)
     with answering(), engine.begin() as connection:
         # Routers that start together take turns: IF NOT EXISTS alone does not keep two from making the same table.
         connection.exec_driver_sql(_ALONE[engine.dialect.name])
@@ -64,6 +68,23 @@ def connect(url: str) -> Engine:
         for index in (index for table in metadata.tables.values() for index in table.indexes):
             index.create(connection, checkfirst=True)  # a database of an earlier release has the table without it
     return engine
+
+
+def _patience(url: URL) -> dict[str, int]:
+    """Return how long libpq waits for a host that says nothing: else until the kernel gives up, in many minutes.
+
+    What the URL says itself has the last word. https://www.postgresql.org/docs/current/libpq-connect.html
+    """
+    if url.get_backend_name() == "sqlite":
+        return {}
+    ours = {"connect_timeout": _CONNECT_S, "tcp_user_timeout": 1000 * _BUSY_S}
+    return {name: value for name, value in ours.items() if name not in url.query}
+
+
+def _prepare_postgresql(connection: Any, _: Any) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET lock_timeout = {1000 * _BUSY_S}")
+    connection.commit()
 
 
 def _prepare_sqlite(connection: Any, _: Any) -> None:

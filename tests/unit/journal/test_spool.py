@@ -1,5 +1,6 @@
 """The spool: nothing that was appended is lost, whatever happens to its router or to the database."""
 
+import fcntl
 import os
 import random
 import signal
@@ -100,6 +101,27 @@ def test_routers_leave_each_other_s_files_alone_and_adopt_those_of_the_dead(
     assert spool.ship(database.keep) == 1
     assert database.kept == [b"mine", b"other"]
     assert len(files(tmp_path / "spool")) == 1
+
+
+@pytest.mark.parametrize("becomes", [None, DAMAGED])
+def test_an_orphan_that_another_router_took_meanwhile_is_its_own(
+    spool: Spool, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, becomes: str | None
+) -> None:
+    """Between opening it and asking for its lock the other had locked, shipped and removed it, or set it aside."""
+    orphan = tmp_path / "spool" / f"orphan{SUFFIX}"
+    orphan.write_bytes(framed(b"left") + b"cut")
+    lock = fcntl.flock
+
+    def after_the_other(file: int, how: int) -> None:
+        if becomes is None:
+            orphan.unlink()
+        else:
+            orphan.rename(orphan.with_suffix(becomes))
+        lock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", after_the_other)
+    assert spool.ship(database.keep) == 0
+    assert database.kept == []
 
 
 def test_an_orphan_stays_while_the_database_is_away(spool: Spool, database: Database, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The ledger's lines, in either database."""
 
+import socket
 import threading
 from multiprocessing import Queue, get_context
 from multiprocessing.synchronize import Barrier
@@ -7,11 +8,12 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import exc, text
+from sqlalchemy.engine import make_url
 
 from serve_app.errors import ConfigError, JournalUnavailable
-from serve_app.journal import ReleaseLines, connect, from_here
+from serve_app.journal import ReleaseLines, connect, from_here, store
 from serve_app.journal.schema import metadata
-from serve_app.journal.store import answering
+from serve_app.journal.store import Decisions, _patience, answering
 from tests.sizes import size
 
 TOGETHER_S = 30
@@ -87,6 +89,27 @@ def test_a_database_that_is_not_there_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a database, and longer than the hundred bytes of a header" * 3)
     with pytest.raises(JournalUnavailable, match="does not answer"):
         connect(f"sqlite:///{tmp_path / 'file'}")
+
+
+def test_a_host_that_says_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "_CONNECT_S", 2)  # the least that libpq knows
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"postgresql+psycopg://nobody@127.0.0.1:{silent.getsockname()[1]}/none"
+        with pytest.raises(JournalUnavailable, match="does not answer"):
+            connect(url)
+
+
+def test_a_writer_that_never_ends_is_not_waited_for(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with connect(postgres_url).begin() as other:
+        other.execute(text("LOCK TABLE decisions"))
+        monkeypatch.setattr(store, "_BUSY_S", 1)
+        with pytest.raises(JournalUnavailable, match=r"does not answer \(LockNotAvailable\)"):
+            Decisions(connect(postgres_url)).find_all(["one"])
+
+
+def test_the_url_has_the_last_word_on_how_long_to_wait() -> None:
+    given = make_url("postgresql+psycopg://ada@db/journal?connect_timeout=3")
+    assert _patience(given) == {"tcp_user_timeout": 30_000}
 
 
 def connected(url: str, together: Barrier, outcomes: "Queue[str]") -> None:
