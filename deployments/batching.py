@@ -73,6 +73,8 @@ class Limits:
     """No row joins a queue whose first has waited for longer while batches came back: there is too much to do."""
     max_wait_s: float = 0.0
     """How long a batch that is not full waits for company although a permit is free."""
+    max_calls: float = math.inf
+    """Callers that may wait at once, with however many rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,7 @@ class Batcher:
         self._queue: deque[_Entry] = deque()
         self._in_flight = 0
         self._rows_in_flight = 0
+        self._calls = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._back_at = -math.inf
         self._hangs = False
@@ -127,9 +130,9 @@ class Batcher:
     async def submit(self, rows: Sequence[Row]) -> list[Outcome]:
         """Return the outcome of each row; an abstention for those that the deadline passes first.
 
-        Raises Overloaded when the queue is too long for them. Cancelling it disturbs no other row. After a batch that
-        never came back, one batch at a time tries again; the rows beside it abstain at once, since whoever waited for
-        the deadline would fill the router, and keep the other variant's requests out.
+        Raises Overloaded when the queue is too long for them, or too many callers wait. Cancelling it disturbs no
+        other row. After a batch that never came back, one batch at a time tries again; the rows beside it abstain at
+        once, since whoever waited for the deadline would fill the router, and keep the other variant's requests out.
         """
         if not rows:
             return []
@@ -138,14 +141,18 @@ class Batcher:
         now = self._clock()
         self._refuse_when_slow(now)
         self._refuse_when_full(len(rows))
+        if self._calls >= self.limits.max_calls:
+            raise _overloaded(self.outstanding)
         loop = asyncio.get_running_loop()
         call = _Call(loop.create_future(), rows)
         self._queue.extend(_Entry(call, place, now) for place in range(len(rows)))
         self._cut_soon(loop)
         deadline = loop.call_later(self.limits.deadline_s, call.finish, self._too_late)
+        self._calls += 1
         try:
             return await call.future
         finally:
+            self._calls -= 1
             deadline.cancel()
 
     def _too_late(self, row: Row) -> Outcome:

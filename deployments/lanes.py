@@ -1,6 +1,7 @@
 """The lanes of one router: for each variant of a release its pipeline, and the batcher in front of it."""
 
 import asyncio
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -9,6 +10,7 @@ from itertools import chain
 from deployments.autoscaling import Backlog
 from deployments.batching import Batcher, Limits, Sent
 from deployments.bundles import KEPT, Held, Shelf
+from deployments.ingress import room
 from deployments.metrics import BatchMetrics
 from deployments.stages import Loaded, StageHandles, make_stages
 from serve_app.config import AppConfig, BatchingConfig, VariantConfig
@@ -20,7 +22,7 @@ from serve_app.service import Lane
 from serve_app.types import Thresholds, VariantName
 
 
-def _limits(variant: VariantConfig, batching: BatchingConfig) -> Limits:
+def _limits(variant: VariantConfig, batching: BatchingConfig, max_calls: float) -> Limits:
     """Give one variant a queue and a deadline of its own."""
     return Limits(
         max_batch_size=batching.max_batch_size,
@@ -29,6 +31,7 @@ def _limits(variant: VariantConfig, batching: BatchingConfig) -> Limits:
         deadline_s=variant.deadline_ms / 1e3,
         max_queue_s=(variant.max_queue_ms or variant.deadline_ms / 2) / 1e3,
         max_wait_s=batching.max_wait_ms / 1e3,
+        max_calls=max_calls,
     )
 
 
@@ -162,7 +165,9 @@ class Lanes:
 
     def _limits(self, name: VariantName) -> Limits:
         # A bundle that became a variant which the file does not configure has the limits of production.
-        return _limits(self._variants.get(name, self._variants[VariantName.PRODUCTION]), self._batching)
+        variant = self._variants.get(name, self._variants[VariantName.PRODUCTION])
+        # Until its first deadline nobody knows that a candidate hangs: half of the router's places stay production's.
+        return _limits(variant, self._batching, room() / 2 if name is VariantName.CANDIDATE else math.inf)
 
     def _backlog(self, digest: str) -> Backlog:
         rows = sum(made.batcher.outstanding for made in self._current.values() if made.digest == digest)

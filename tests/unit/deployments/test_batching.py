@@ -399,6 +399,24 @@ def test_rows_that_nobody_awaits_do_not_fill_the_queue() -> None:
     run(scenario)
 
 
+def test_no_more_callers_wait_than_may_whether_their_rows_are_away_or_not() -> None:
+    async def scenario() -> None:
+        downstream = Downstream()
+        batcher = Batcher(downstream.run, abstain, limits(max_calls=2))
+        away = submit(batcher, 0)
+        await settled()
+        waiting = submit(batcher, 1)
+        await settled()
+        with pytest.raises(Overloaded):
+            await one(batcher, Row(2))
+        waiting[0].cancel()
+        served = submit(batcher, 3)  # a caller has left
+        await downstream.let_all_go()
+        assert await probabilities([*away, *served]) == [0.0, 0.03]
+
+    run(scenario)
+
+
 def test_two_batchers_have_queues_of_their_own() -> None:
     async def scenario() -> None:
         slow, fast = Downstream(), Downstream()

@@ -13,6 +13,7 @@ from deployments.autoscaling import Backlog
 from deployments.bundles import Shelf
 from deployments.lanes import Lanes
 from serve_app.config import AppConfig, Topology
+from serve_app.errors import Overloaded
 from serve_app.model import Bundle, write_bundle
 from serve_app.model.stage import Model
 from serve_app.pipeline import Pipeline
@@ -138,3 +139,31 @@ def test_what_serves_is_not_made_again_though_others_were_asked_for_since(
     promoted = switch(lanes, [*pairs, (digests[1], digests[0])])
     assert promoted[PRODUCTION].stages is first[CANDIDATE].stages
     assert made == []
+
+
+def test_a_candidate_that_hangs_leaves_production_half_of_the_places_in_the_router(
+    digests: list[str], bars: Mapping[str, Bars], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(*_: Any) -> Any:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("deployments.lanes.room", lambda: 4.0)
+    monkeypatch.setattr(Model, "run", never)
+    lanes = lanes_of(tmp_path, Topology.FUSED)
+    pairs = [(digests[0], digests[1])]
+    switch(lanes, pairs)
+    serving = lanes.of(Release(production=pairs[0][0], candidate=pairs[0][1]), slots(pairs))
+
+    async def refused(name: VariantName) -> int:
+        """How many of ten callers are told to come back, while the others still wait."""
+        lane = serving[name]
+        row = lane.pipeline.row(real_requests(bars, 1)[0])
+        calls = [asyncio.ensure_future(lane.submit([row])) for _ in range(10)]
+        done, waiting = await asyncio.wait(calls, timeout=0.1)
+        assert all(isinstance(call.exception(), Overloaded) for call in done)
+        for call in waiting:
+            call.cancel()
+        return len(done)
+
+    assert asyncio.run(refused(CANDIDATE)) == 8
+    assert asyncio.run(refused(PRODUCTION)) == 0
