@@ -32,7 +32,7 @@ from serve_app.watch import Watch
 from serve_app.webhook import Webhook
 
 # The version keeps routers of another release away from an actor whose messages they do not speak.
-ACTOR_NAME = "signalgraph-monitor-v5"
+ACTOR_NAME = "signalgraph-monitor-v6"
 NAMESPACE = "signalgraph"
 TIMEOUT_S = 10.0
 """Long enough for the actor to start; whoever asks for a snapshot waits no longer."""

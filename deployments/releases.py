@@ -99,6 +99,7 @@ class Follower:
             vitals=lambda epoch, name: asyncio.to_thread(vitals, journal.engine, epoch, name),
             monitor=monitor,
             parity=lambda name: check_golden(self.current.now.pipeline(name)),
+            version=lambda name: self.current.now.pipeline(name).bundle.version,
             evidence=lambda entry: asyncio.to_thread(experiments.report_of, entry.release),
         )
         return Guard(self._ledger, senses, roll_back, self.catch_up)

@@ -78,9 +78,15 @@ class AssignmentConfig(Section):
     """Symbols that go to a variant whatever the share."""
 
     @property
+    def asked(self) -> frozenset[VariantName]:
+        """Variants that answer any symbol, by the share or by a pin."""
+        shares = {VariantName.PRODUCTION: 1 - self.candidate_share, VariantName.CANDIDATE: self.candidate_share}
+        return frozenset({*(name for name, share in shares.items() if share > 0), *self.pins.values()})
+
+    @property
     def asks_candidate(self) -> bool:
-        """Whether the candidate answers any symbol, by its share or by a pin."""
-        return self.candidate_share > 0 or VariantName.CANDIDATE in self.pins.values()
+        """Whether the candidate answers any symbol."""
+        return VariantName.CANDIDATE in self.asked
 
 
 class BatchingConfig(Section):
@@ -209,6 +215,10 @@ class AlertsConfig(Section):
         """Return those that are not null."""
         every = {name: getattr(self, name) for name in RULES}
         return {name: rule for name, rule in every.items() if rule is not None}
+
+    def has(self, name: AlertName) -> bool:
+        """Whether something alarms, be it by a rule or by a test of its own."""
+        return bool(getattr(self, name))
 
 
 class DecisionLogConfig(Section):

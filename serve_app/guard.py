@@ -40,12 +40,17 @@ class Senses:
     """Its snapshot: what went wrong since the graph began, and what fires. Raises MonitorUnavailable."""
     parity: Callable[[VariantName], Awaitable[None]]
     """Lets a variant reproduce its golden cases; raises ParityError."""
+    version: Callable[[VariantName], str]
+    """The model version of a variant."""
     evidence: Callable[[Entry], Awaitable[Mapping[str, Any]]]
     """The report of the experiment that an entry belongs to."""
 
 
-def alarms(monitor: Mapping[str, Any], roll_back: Collection[AlertName], entry: Entry) -> list[str]:
-    """Return what a snapshot's alerts say that began to fire under an entry, and may roll its plan back."""
+def alarms(monitor: Mapping[str, Any], roll_back: Collection[AlertName], entry: Entry, version: str) -> list[str]:
+    """Return what a snapshot's alerts say that began to fire under an entry, and may roll its plan back.
+
+    `version` is that of the variant that is watched: what was under its name before may still be told of.
+    """
     plan = entry.release.plan
     return [
         f"{alert['alert']}: {alert['message']}"
@@ -54,6 +59,7 @@ def alarms(monitor: Mapping[str, Any], roll_back: Collection[AlertName], entry: 
         and alert["state"] == AlertState.FIRING
         and alert["alert"] in roll_back
         and alert["subject"] in (None, plan.watched)
+        and alert["model_version"] in (None, version)
         and alert["since"] >= entry.at
     ]
 
@@ -129,7 +135,8 @@ class Guard:
         except MonitorUnavailable as error:
             log.warning("alerts and errors could not be looked at: %s", error)
             return None
-        return "; ".join(alarms(known, self._roll_back, entry)) or self._failing(entry, plan, *failures(known))
+        version = self._senses.version(plan.watched)
+        return "; ".join(alarms(known, self._roll_back, entry, version)) or self._failing(entry, plan, *failures(known))
 
     def _failing(self, entry: Entry, plan: Plan, errors: int, asked: int) -> str | None:
         """Compare the errors since the epoch was first seen with what was asked since."""

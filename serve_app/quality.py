@@ -13,7 +13,8 @@ def judge(matured: Matured, learnt: Learnt | None) -> Judged:
     """Hold predictions against outcomes; without knowing the bundle, only which side of 0.5 they were on."""
     horizon = learnt.horizon_bars if learnt else None
     found = loss(losses(matured, horizon)) if horizon else None
-    return Judged(matured.probabilities, matured.labels, found, _document(matured, learnt))
+    document = _document(matured, learnt)
+    return Judged(matured.probabilities, matured.labels, found, document, matured.model_version)
 
 
 def _document(matured: Matured, learnt: Learnt | None) -> dict[str, Any] | None:

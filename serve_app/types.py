@@ -345,6 +345,7 @@ class Matured:
     """Predictions of one bundle whose outcome is known, oldest outcome first: (n,) each."""
 
     digest: str
+    model_version: str
     probabilities: FloatArray
     labels: FloatArray
     symbols: NDArray[np.str_]

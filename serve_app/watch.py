@@ -5,13 +5,14 @@ import logging
 from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Engine
 
 from serve_app.config import RULES, AlertName, AlertsConfig
-from serve_app.errors import JournalUnavailable
-from serve_app.journal import Alarms, count, matured, newest_outcome
+from serve_app.errors import HistoryAltered, JournalUnavailable
+from serve_app.journal import Alarms, ReleaseLines, count, matured, newest_outcome
 from serve_app.monitor import (
     REMEMBERED,
     Alert,
@@ -20,9 +21,11 @@ from serve_app.monitor import (
     Judged,
     MonitorState,
     accuracy,
+    gone,
     readings,
 )
 from serve_app.quality import judge
+from serve_app.router.releases import Ledger
 from serve_app.types import VariantName
 
 LOOK_S = 1.0
@@ -56,6 +59,8 @@ class Watch:
         self._clock = clock
         self._book = AlertBook(config.pending_s, config.resolve_after_s)
         self._restored = False
+        self._release = 0
+        """The newest line of the ledger that was read."""
         self._shown: Mapping[str, Any] | None = None
         """The snapshot of the latest look."""
         self._judged: dict[VariantName, Judged] = {}
@@ -100,7 +105,23 @@ class Watch:
             self._engine = await asyncio.to_thread(self._connect)
         if not self._restored:
             await self._restore(self._engine)
+        await self._follow(self._engine)
         await self._judge(self._engine)
+
+    async def _follow(self, engine: Engine) -> None:
+        """Learn whom the release in force asks, when there is another."""
+        lines = ReleaseLines(engine)
+        newest = await asyncio.to_thread(lines.newest)
+        if newest == self._release:
+            return
+        try:
+            entries = await asyncio.to_thread(Ledger(lines).entries)
+        except HistoryAltered as error:
+            log.warning("who answers is not known: %s", error)
+            self.state.asked = None
+        else:
+            self.state.asked = entries[-1].release.assignment.asked
+        self._release = newest
 
     async def _judge(self, engine: Engine) -> None:
         """Judge the predictions whose outcome is known, when there is another one, or another bundle is known.
@@ -128,7 +149,10 @@ class Watch:
         self._restored = True
 
     def _measure(self) -> None:
-        events = self._book.update(readings(self.state, self._judged, self._config), self._clock())
+        self.state.settle()
+        measured = readings(self.state, self._judged, self._config)
+        has_gone = partial(gone, state=self.state, config=self._config)
+        events = self._book.update(measured, self._clock(), has_gone)
         for event in events:
             log.warning("%s %s: %s (%s)", event.state, event.alert, event.message, event.subject or "the graph")
             self._tell(event)

@@ -3,13 +3,28 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, case, select
 
-from serve_app.journal.schema import alerts
+from serve_app.config import AlertName
+from serve_app.journal.schema import alerts, decisions
 from serve_app.journal.store import answering, insert_if_absent
+from serve_app.types import VariantName
 
 Event = Mapping[str, Any]
-"""Values by the columns of the table `alerts`."""
+"""Values by the columns of the table `alerts`, and `model_version`, which no column keeps."""
+_COLUMNS = tuple(column.name for column in alerts.columns)
+_ANSWERED_THEN = (
+    select(decisions.c.model_version)
+    .where(decisions.c.variant == alerts.c.subject, decisions.c.at <= alerts.c.since)
+    .order_by(decisions.c.at.desc())
+    .limit(1)
+    .scalar_subquery()
+)
+_MODEL_VERSION = case(
+    (alerts.c.alert == AlertName.FEATURE_DRIFT, alerts.c.subject),
+    (alerts.c.subject.in_(VariantName), _ANSWERED_THEN),
+)
+"""The version that is the subject, or that the variant answered with then; null of the whole graph."""
 
 
 class Alarms:
@@ -21,11 +36,16 @@ class Alarms:
     def keep(self, events: Sequence[Event]) -> None:
         """Write events down; one that is there already does no harm. Raises JournalUnavailable."""
         with answering(), self._engine.begin() as connection:
-            connection.execute(insert_if_absent(self._engine, alerts), list(events))
+            kept = [{column: event[column] for column in _COLUMNS} for event in events]
+            connection.execute(insert_if_absent(self._engine, alerts), kept)
 
     def latest(self, n: int) -> list[Event]:
         """Return the newest `n` events, oldest first. Raises JournalUnavailable."""
-        query = select(alerts).order_by(alerts.c.since.desc(), alerts.c.id.desc()).limit(n)
+        query = (
+            select(alerts, _MODEL_VERSION.label("model_version"))
+            .order_by(alerts.c.since.desc(), alerts.c.id.desc())
+            .limit(n)
+        )
         with answering(), self._engine.connect() as connection:
             found = connection.execute(query).mappings().all()
         return [{str(name): value for name, value in row.items()} for row in found[::-1]]

@@ -56,7 +56,14 @@ def matured(engine: Engine, latest: int = MATURED) -> dict[VariantName, Matured]
     made = decisions.c
     query = (
         select(
-            made.variant, made.bundle_digest, made.at, made.symbol, made.timestamp, made.probability, outcomes.c.label
+            made.variant,
+            made.bundle_digest,
+            made.model_version,
+            made.at,
+            made.symbol,
+            made.timestamp,
+            made.probability,
+            outcomes.c.label,
         )
         .join(outcomes, outcomes.c.decision_id == made.decision_id)
         .where(outcomes.c.label.is_not(None), made.probability.is_not(None))
@@ -79,6 +86,7 @@ def _of(rows: Sequence[Any]) -> Matured:
     times = [row.timestamp and row.timestamp.replace(tzinfo=None) for row in rows]
     return Matured(
         digest=rows[0].bundle_digest,
+        model_version=rows[0].model_version,
         probabilities=np.array([row.probability for row in rows]),
         labels=np.array([row.label for row in rows], dtype=float),
         symbols=np.array([row.symbol for row in rows]),

@@ -1,6 +1,6 @@
 """What the graph has been doing, whether that is as it should be, and who is told when it is not."""
 
-from serve_app.monitor.alerts import Alert, AlertBook, AlertState
+from serve_app.monitor.alerts import Alert, AlertBook, AlertState, gone
 from serve_app.monitor.gathering import Gathering
 from serve_app.monitor.memory import memory_in_use
 from serve_app.monitor.observation import Heard, Learnt, Told
@@ -23,6 +23,7 @@ __all__ = [
     "accuracy",
     "effective_size",
     "failures",
+    "gone",
     "latest",
     "loss",
     "losses",

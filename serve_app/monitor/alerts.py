@@ -1,14 +1,16 @@
 """Alerts: pending, firing, resolved. Each is told of once when it fires and once when it is resolved."""
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from serve_app.config import AlertName
+from serve_app.config import AlertName, AlertsConfig
 from serve_app.monitor.rules import RETRAINING, Reading
+from serve_app.monitor.state import MonitorState
+from serve_app.types import VariantName
 
 _ALERTS = uuid.UUID("0f3b1c52-8d0e-5a67-9a51-3f7d2c6b4e10")
 """Namespace of their ids."""
@@ -34,6 +36,8 @@ class Alert:
     value: float | None
     limit: float
     message: str
+    model_version: str | None = None
+    """Of the model that it is about; None: about none, or it is not known about which."""
 
     @property
     def id(self) -> str:
@@ -48,6 +52,23 @@ class Alert:
     def document(self) -> dict[str, Any]:
         """Return it with its id."""
         return {"id": self.id, **asdict(self)}
+
+
+def gone(alert: Alert, state: MonitorState, config: AlertsConfig) -> str | None:
+    """Return why nobody will measure again what an alert is about, or None while somebody may."""
+    if not config.has(alert.alert):
+        return f"the rule {alert.alert} is off"
+    if alert.subject is None:
+        return None
+    if alert.alert is AlertName.FEATURE_DRIFT:
+        return None if state.serves(alert.subject) else f"{alert.subject} answers nobody any more"
+    if state.is_still(VariantName(alert.subject), alert.model_version):
+        return None
+    return f"{alert.model_version or 'that model'} answers nobody as {alert.subject} any more"
+
+
+def _nothing_goes(_: Alert) -> None:
+    """Whatever an alert is about will be measured again."""
 
 
 Key = tuple[AlertName, str | None]
@@ -67,21 +88,39 @@ class AlertBook:
         """Take over what was told before, oldest first: what fires already does not fire again."""
         self._alerts = {**{(alert.alert, alert.subject): alert for alert in told}, **self._alerts}
 
-    def update(self, measured: Iterable[Reading], now: datetime) -> list[Alert]:
-        """Take in measurements; return what fires now, or is resolved. One without a value changes nothing."""
+    def update(
+        self, measured: Iterable[Reading], now: datetime, why_gone: Callable[[Alert], str | None] = _nothing_goes
+    ) -> list[Alert]:
+        """Take in measurements; return what fires now, or is resolved. One without a value changes nothing.
+
+        `why_gone` says why what an alert is about will never be measured again, or None: that resolves it at once.
+        """
+        ended = list(self._ended(why_gone, now))
         said = (self._updated(reading, now) for reading in measured if reading.value is not None)
-        return [alert for alert in said if alert is not None]
+        return ended + [alert for alert in said if alert is not None]
 
     def alerts(self) -> list[Alert]:
         """Return those that are pending or firing, the oldest first."""
         now = [alert for alert in self._alerts.values() if alert.state is not AlertState.RESOLVED]
         return sorted(now, key=lambda alert: alert.since)
 
+    def _ended(self, why_gone: Callable[[Alert], str | None], now: datetime) -> Iterator[Alert]:
+        for alert in self.alerts():
+            key = alert.alert, alert.subject
+            why = why_gone(alert)
+            if why is not None and alert.state is AlertState.PENDING:
+                del self._alerts[key]
+            elif why is not None:
+                self._well_since.pop(key, None)
+                self._alerts[key] = replace(alert, state=AlertState.RESOLVED, since=now, message=why)
+                yield self._alerts[key]
+
     def _updated(self, reading: Reading, now: datetime) -> Alert | None:
         key = reading.alert, reading.subject
         before = self._alerts.get(key)
         if before is None or before.state is AlertState.RESOLVED:
-            if not reading.breached:
+            ended_now = before is not None and before.since == now  # of one moment, nobody could tell which was first
+            if not reading.breached or ended_now:
                 return None
             before = self._set(key, reading, AlertState.PENDING, now)
         if before.state is AlertState.PENDING:
@@ -98,7 +137,8 @@ class AlertBook:
 
     def _while_firing(self, key: Key, before: Alert, reading: Reading, now: datetime) -> Alert | None:
         if reading.breached:
-            self._alerts[key] = replace(before, value=reading.value, message=reading.message)
+            version = before.model_version or reading.model_version
+            self._alerts[key] = replace(before, value=reading.value, message=reading.message, model_version=version)
             self._well_since.pop(key, None)
             return None
         if now - self._well_since.setdefault(key, now) < self._resolve_after:
@@ -107,6 +147,6 @@ class AlertBook:
         return self._set(key, reading, AlertState.RESOLVED, now)
 
     def _set(self, key: Key, reading: Reading, state: AlertState, now: datetime) -> Alert:
-        made = Alert(*key, state, now, reading.value, reading.limit, reading.message)
+        made = Alert(*key, state, now, reading.value, reading.limit, reading.message, reading.model_version)
         self._alerts[key] = made
         return made

@@ -38,6 +38,8 @@ class Judged:
     loss: Loss | None = None
     document: Mapping[str, Any] | None = None
     """Scores, for people; None where the bundle is not known."""
+    model_version: str | None = None
+    """Of the model that predicted."""
 
 
 def effective_size(matured: Matured, horizon: int) -> float:

@@ -1,7 +1,7 @@
 """The rules: what is measured, against which limit, and what to do about it. All comparisons are strict."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from statistics import fmean
 from typing import TypeVar
@@ -36,6 +36,8 @@ class Reading:
     limit: float
     breached: bool
     message: str
+    model_version: str | None = None
+    """Of the model that it is of; None: of none, or it is not known of which."""
 
 
 def side(probabilities: FloatArray) -> NDArray[np.bool_]:
@@ -84,6 +86,19 @@ def share(happened: Sequence[bool], window: int) -> float | None:
 def readings(state: MonitorState, judged: Mapping[VariantName, Judged], config: AlertsConfig) -> Iterator[Reading]:
     """Measure everything that has a rule."""
     rules = config.rules()
+    yield from _of_graph(state, rules)
+    for name, window in state.variants.items():
+        if window.version is not None:
+            yield from _by(window.version, _of_window(name, window, rules))
+    for name, known in judged.items():
+        if state.is_still(name, known.model_version):  # outcomes come late, maybe of one that has left
+            yield from _by(known.model_version, _of_outcomes(name, known, config))
+    if config.feature_drift:
+        for digest, watch in state.drift.items():
+            yield _drift(state.learnt[digest].version, watch)
+
+
+def _of_graph(state: MonitorState, rules: Mapping[AlertName, Rule]) -> Iterator[Reading]:
     if rule := rules.get(AlertName.MEMORY):
         yield _above(
             AlertName.MEMORY, None, state.memory, rule, "{:.0%} of the memory of a node, or of a GPU in it, is in use"
@@ -91,13 +106,10 @@ def readings(state: MonitorState, judged: Mapping[VariantName, Judged], config: 
     if rule := rules.get(AlertName.ERROR_RATE):
         failed = share(state.failed, rule.window)
         yield _above(AlertName.ERROR_RATE, None, failed, rule, "{:.1%} of requests fail")
-    for name, window in state.variants.items():
-        yield from _of_window(name, window, rules)
-    for name, known in judged.items():
-        yield from _of_outcomes(name, known, config)
-    if config.feature_drift:
-        for digest, watch in state.drift.items():
-            yield _drift(state.learnt[digest].version, watch)
+
+
+def _by(version: str | None, measured: Iterable[Reading]) -> Iterator[Reading]:
+    return (replace(one, model_version=version) for one in measured)
 
 
 def _of_outcomes(name: VariantName, known: Judged, config: AlertsConfig) -> Iterator[Reading]:
@@ -156,4 +168,4 @@ def _drift(version: str, watch: DriftWatch) -> Reading:
     named = "; ".join(f"{way} of {', '.join(names)}" for way, names in by_way.items())
     message = f"unlike training: {named}" if drifted else "every feature is as in training"
     known = None if watch.latest is None else float(len(drifted))
-    return Reading(AlertName.FEATURE_DRIFT, version, known, 0.0, bool(drifted), message)
+    return Reading(AlertName.FEATURE_DRIFT, version, known, 0.0, bool(drifted), message, version)

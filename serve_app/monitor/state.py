@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from statistics import fmean
@@ -53,13 +53,18 @@ class VariantWindow:
         self.ages_s: deque[float] = deque(maxlen=window)
         """From the last bar to the decision, where the client said when that was."""
         self._stages: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=window))
-        self._version: str | None = None
+        self.version: str | None = None
+        """Of the model whose decisions these are; None: it answers nobody any more."""
+
+    def end(self) -> None:
+        """Let the next decision begin anew, be it of the same version: what is here is shown until then."""
+        self.version = None
 
     def add(self, observation: Observation) -> None:
         """Take in one. Abstentions never enter the statistics of what the model did."""
-        if observation.kind.model_version != self._version:
+        if observation.kind.model_version != self.version:
             # Another model's predictions and times say nothing of this one's.
-            self._version = observation.kind.model_version
+            self.version = observation.kind.model_version
             for values in (self.latencies_ms, self.probabilities, self.abstained, self.ages_s):
                 values.clear()
             self._stages.clear()
@@ -101,6 +106,8 @@ class MonitorState:
         """By bundle digest."""
         self.learnt: dict[str, Learnt] = {}
         """By bundle digest."""
+        self.asked: Collection[VariantName] | None = None
+        """Variants that answer somebody by the release in force; None: nobody has said."""
         self.tape = Tape()
         self._unlearnt: dict[str, deque[Seen]] = {}
 
@@ -131,10 +138,10 @@ class MonitorState:
         return is_new or again
 
     def _look_at(self, digest: str, seen: Seen) -> None:
-        if digest in self.drift:
-            self.drift[digest].add(seen)
-        elif digest not in self.learnt:  # its reference is asked for with the answer to this
+        if digest not in self.learnt:  # its reference is asked for with the answer to this
             self._unlearnt.setdefault(digest, deque(maxlen=_WAITING)).append(seen)
+        elif (reference := self.learnt[digest].reference) is not None:
+            self.drift.setdefault(digest, DriftWatch(reference, self._rng)).add(seen)
 
     def _forget(self) -> None:
         if len(self._ids) > 2 * REMEMBERED:
@@ -143,11 +150,26 @@ class MonitorState:
     def learn(self, digest: str, learnt: Learnt) -> None:
         """Take in what there is to know of a bundle."""
         self.learnt[digest] = learnt
-        waiting = self._unlearnt.pop(digest, ())
-        if learnt.reference is not None:
-            watch = self.drift.setdefault(digest, DriftWatch(learnt.reference, self._rng))
-            for seen in waiting:
-                watch.add(seen)
+        for seen in self._unlearnt.pop(digest, ()):
+            self._look_at(digest, seen)
+
+    def settle(self) -> None:
+        """Let go of what has left, before anything is measured: what returns is judged by what it does then."""
+        for name, window in self.variants.items():
+            if self.asked is not None and name not in self.asked:
+                window.end()
+        self.drift = {digest: watch for digest, watch in self.drift.items() if self.serves(self.learnt[digest].version)}
+
+    def is_still(self, name: VariantName, version: str | None) -> bool:
+        """Whether a variant may answer with a version, or with one that is not known: until another is heard of."""
+        if self.asked is not None and name not in self.asked:
+            return False
+        return version is None or name not in self.variants or self.variants[name].version == version
+
+    def serves(self, version: str) -> bool:
+        """Whether any variant may answer with a version; all may while nothing has been heard."""
+        known = self.variants if self.asked is None else self.asked
+        return not known or any(self.is_still(name, version) for name in known)
 
     def restore(self, counted: Mapping[Kind, int], latest: Iterable[str]) -> None:
         """Take the journal's counts for those of before; `latest` are the ids of its newest decisions, oldest first.

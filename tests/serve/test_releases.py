@@ -19,7 +19,7 @@ from deployments import graph as graph_module
 from deployments import processes
 from deployments.graph import build_app
 from serve_app.api import CONTROL_KEY
-from serve_app.config import AppConfig, JournalConfig, Topology
+from serve_app.config import AlertName, AlertsConfig, AppConfig, JournalConfig, MonitorConfig, Topology
 from serve_app.journal import connect
 from serve_app.journal.schema import decisions, shadows
 from serve_app.router.releases import Entry, Release
@@ -77,7 +77,10 @@ def graph(
     name = f"released-{request.param}"
     folder = tmp_path_factory.mktemp("journal")
     journal = JournalConfig(url=f"sqlite:///{folder / 'journal.db'}", spool=str(folder / "spool"))
-    config = with_bundles(app_config(request.param, share=0.0), repository).model_copy(update={"journal": journal})
+    # How long answers take on a machine that is busy ends no promotion here.
+    monitor = MonitorConfig(alerts=AlertsConfig(roll_back=(AlertName.ABSTENTION_RATE,)))
+    config = with_bundles(app_config(request.param, share=0.0), repository)
+    config = config.model_copy(update={"journal": journal, "monitor": monitor})
     deploy(name, config)
     url = f"http://127.0.0.1:{http_port}/{name}"
     wait_until_ready(f"{url}/v2/health/ready")
@@ -325,6 +328,36 @@ def test_a_candidate_that_begins_to_fail_goes_back_by_itself(graph: Graph, bars:
     assert (entry["step"], entry["who"]) == ("rollback", "guard")
     assert "abstained, more than 2.0%" in entry["why"]
     assert entry["release"]["shadow"] is False
+
+
+@pytest.mark.parametrize("graph", [Topology.STAGED], indirect=True, ids=str)
+def test_each_candidate_goes_back_by_an_alert_of_its_own(graph: Graph, bars: dict[str, Bars]) -> None:
+    def alerts(of: str) -> list[dict[str, Any]]:
+        known: list[dict[str, Any]] = httpx2.get(f"{graph.url}/v1/alerts", timeout=30).json()[of]
+        return [one for one in known if (one["alert"], one["subject"]) == ("abstention_rate", "candidate")]
+
+    # Its last step waits for evidence, which never comes: only the alert ends it.
+    rails = {**PLAN["guardrails"], "max_abstain_rate": 1}
+    plan = {**PLAN, "pins": [], "guardrails": rails, "wait_for_evidence": True}
+    for version in ("v1.1", "v1.2"):
+        with_candidate(graph, version)
+        begun = change(graph.url, "promote", plan=plan)
+        healthy = Load(graph.url, bars)
+        wait_for(partial(healthy.all_meet, begun.epoch + 1), 60, lambda: str(in_force(graph)))
+        healthy.stop()
+        failing = Load(graph.url, bars, sentiment=POISON)
+        wait_for(
+            lambda: in_force(graph)["release"]["plan"] is None, 60, lambda: f"{in_force(graph)} {alerts('alerts')}"
+        )
+        failing.stop()
+        entry = in_force(graph)
+        assert (entry["step"], entry["who"]) == ("rollback", "guard")
+        assert entry["why"].startswith("abstention_rate: "), entry["why"]
+        wait_for(lambda: alerts("alerts") == [], 30, lambda: str(alerts("alerts")))
+        told = [(one["state"], one["model_version"]) for one in alerts("events")[:2]]
+        assert told == [("resolved", version), ("firing", version)]
+        assert alerts("events")[0]["message"] == f"{version} answers nobody as candidate any more"
+    with_candidate(graph, "v1.1")
 
 
 def test_a_graph_that_starts_again_comes_back_in_the_last_epoch(

@@ -5,7 +5,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from serve_app.config import AppConfig, Auth, ModelAppConfig, Section, Topology, parse_section
+from serve_app.config import AppConfig, AssignmentConfig, Auth, ModelAppConfig, Section, Topology, parse_section
 from serve_app.errors import ConfigError
 from serve_app.types import VariantName
 from tests.factories import ROOT
@@ -68,6 +68,20 @@ def test_a_candidate_that_is_used_must_be_there(assignment: dict[str, Any]) -> N
     with pytest.raises(ConfigError, match=r"sends symbols to the candidate, but variants\.candidate is not set"):
         parse({**LEAST, "router": {"assignment": assignment}})
     assert parse({**CANDIDATE, "router": {"assignment": assignment}}).variants.candidate is not None
+
+
+@pytest.mark.parametrize(
+    ("assignment", "asked"),
+    [
+        ({}, {"production"}),
+        ({"candidate_share": 0.001}, {"production", "candidate"}),
+        ({"pins": {"IBM": "candidate"}}, {"production", "candidate"}),
+        ({"candidate_share": 1}, {"candidate"}),
+        ({"candidate_share": 1, "pins": {"IBM": "production"}}, {"production", "candidate"}),
+    ],
+)
+def test_who_answers_any_symbol(assignment: dict[str, Any], asked: set[str]) -> None:
+    assert AssignmentConfig.model_validate(assignment).asked == asked
 
 
 @pytest.mark.parametrize("assignment", [{}, {"candidate_share": 0}, {"pins": {"IBM": "production"}}])

@@ -17,7 +17,7 @@ def matured(n: int = 200) -> Matured:
     probabilities = rng.random(n)
     labels = (rng.random(n) < probabilities).astype(float)
     times = np.datetime64("2013-01-01", "us") + np.arange(n) * np.timedelta64(1, "h")
-    return Matured("sha256:0", probabilities, labels, np.full(n, "IBM"), times)
+    return Matured("sha256:0", "v1.0", probabilities, labels, np.full(n, "IBM"), times)
 
 
 def test_scores_are_those_of_scikit_learn_beside_the_base_rate() -> None:

@@ -57,7 +57,7 @@ def test_an_empty_journal_counts_nothing(engine: Engine) -> None:
 def test_what_came_true_is_that_of_the_bundle_that_answered_last(engine: Engine) -> None:
     old = [replace(one, decision_id=f"old-{one.decision_id}", bundle_digest="sha256:old") for one in named(2)]
     new = named(4, probability=0.25)
-    production = replace(DECIDED, decision_id="p", variant=PRODUCTION, probability=0.75)
+    production = replace(DECIDED, decision_id="p", variant=PRODUCTION, model_version="v1.0", probability=0.75)
     keep(engine, [*old, *new, ABSTAINED, production])
     outcomes = Outcomes(engine)
     outcomes.report({"1": 1, "0": 0, "d-2": 1, "2": None}, NOW)
@@ -67,6 +67,7 @@ def test_what_came_true_is_that_of_the_bundle_that_answered_last(engine: Engine)
         CANDIDATE: ([0.25, 0.25], [0.0, 1.0]),
         PRODUCTION: ([0.75], [1.0]),
     }
+    assert {name: one.model_version for name, one in found.items()} == {CANDIDATE: "v1.1", PRODUCTION: "v1.0"}
     assert list(matured(engine, latest=1)) == [PRODUCTION]
 
 
@@ -76,8 +77,32 @@ def test_alerts_are_kept_once_and_come_back_in_their_order(engine: Engine) -> No
     alarms = Alarms(engine)
     alarms.keep(told)
     alarms.keep(told[1:])
-    assert alarms.latest(10) == told
-    assert alarms.latest(1) == told[1:]
+    assert alarms.latest(10) == [{**one, "model_version": None} for one in told]
+    assert [one["id"] for one in alarms.latest(1)] == ["b"]
+
+
+def test_an_alert_that_comes_back_is_of_the_model_that_answered_then(engine: Engine) -> None:
+    first, second = (replace(one, model_version=f"v1.{i}") for i, one in enumerate(named(2)))
+    for minute, one in enumerate(
+        (first, second, replace(DECIDED, decision_id="p", variant=PRODUCTION, model_version="v2"))
+    ):
+        Decisions(engine).keep([pack(one, ROW, NOW + timedelta(minutes=minute))])
+    event = {"id": "a", "state": "firing", "value": 0.9, "limit": 0.8, "message": "", "alert": "inference_latency"}
+    told = [
+        {**event, "id": "early", "since": NOW - timedelta(seconds=1), "subject": "candidate"},
+        {**event, "id": "first", "since": NOW, "subject": "candidate"},
+        {**event, "id": "still first", "since": NOW + timedelta(seconds=59), "subject": "candidate"},
+        {**event, "id": "drift", "since": NOW + timedelta(minutes=4), "subject": "v0.9", "alert": "feature_drift"},
+        {**event, "id": "second", "since": NOW + timedelta(minutes=5), "subject": "candidate"},
+    ]
+    Alarms(engine).keep(told)
+    assert {one["id"]: one["model_version"] for one in Alarms(engine).latest(10)} == {
+        "early": None,
+        "first": "v1.0",
+        "still first": "v1.0",
+        "drift": "v0.9",
+        "second": "v1.1",
+    }
 
 
 def test_a_database_of_an_earlier_release_gets_the_index_that_it_lacks(url: str) -> None:

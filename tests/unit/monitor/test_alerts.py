@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serve_app.config import AlertName
-from serve_app.monitor import AlertBook, AlertState, Reading
+from serve_app.monitor import Alert, AlertBook, AlertState, Reading
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -85,9 +85,50 @@ def test_what_the_model_could_mend_asks_for_training() -> None:
     assert [event.wants_retraining for event in (drift, memory, resolved)] == [True, False, False]
 
 
-@given(st.lists(st.sampled_from([0.0, 0.05, 0.2, None]), max_size=60), st.integers(0, 3), st.integers(0, 3))
-def test_firing_and_resolved_alternate_whatever_is_measured(
-    values: list[float | None], pending: int, resolve: int
+def has_left(_: Alert) -> str:
+    return "it has left"
+
+
+def stays(_: Alert) -> None:
+    """It has not left."""
+
+
+def test_an_alert_of_what_has_left_is_resolved_at_once_and_says_so() -> None:
+    one = book(resolve_after_s=60)
+    (fired,) = one.update([reading(0.2)], START)
+    (resolved,) = one.update([reading(0.2)], at(1), has_left)
+    assert resolved == replace(fired, state=AlertState.RESOLVED, since=at(1), message="it has left")
+    assert one.update([], at(2), has_left) == []
+    assert [event.state for event in one.update([reading(0.2)], at(3))] == [AlertState.FIRING]
+
+
+def test_what_has_left_before_it_fired_is_not_told() -> None:
+    one = book(pending_s=3)
+    one.update([reading(0.2)], START)
+    assert one.update([], at(1), has_left) == []
+    assert one.alerts() == []
+    assert states(one, [0.2, 0.2, 0.2]) == []  # what returns begins anew
+
+
+def test_an_alert_says_of_which_model_it_is_from_the_first_reading_that_does() -> None:
+    one = book()
+    versions = (None, "v1.0", "v1.1")
+    for s, version in enumerate(versions):
+        one.update([replace(reading(0.2), model_version=version)], at(s))
+    assert [alert.model_version for alert in one.alerts()] == ["v1.0"]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([0.0, 0.05, 0.2, None]), st.booleans()), max_size=60),
+    st.integers(0, 3),
+    st.integers(0, 3),
+)
+def test_firing_and_resolved_alternate_whatever_is_measured_and_leaves(
+    seconds: list[tuple[float | None, bool]], pending: int, resolve: int
 ) -> None:
-    told = [one.split()[1] for one in states(book(pending, resolve), values)]
+    one, events = book(pending, resolve), []
+    for s, (value, leaves) in enumerate(seconds):
+        events += one.update([reading(value)], at(s), has_left if leaves else stays)
+    told = [str(event.state) for event in events]
+    assert len({event.since for event in events}) == len(events)
     assert told == ["firing", "resolved"] * (len(told) // 2) + ["firing"] * (len(told) % 2)

@@ -18,7 +18,7 @@ def matured(days: list[int], symbols: list[str], errors: list[float] | None = No
     """Predictions that were so far from a label of 1."""
     probabilities = 1 - np.array(errors if errors is not None else np.full(len(days), 0.5))
     times = START + np.array(days) * np.timedelta64(1, "D")
-    return Matured("sha256:0", probabilities, np.ones(len(days)), np.array(symbols), times)
+    return Matured("sha256:0", "v1.0", probabilities, np.ones(len(days)), np.array(symbols), times)
 
 
 def test_labels_that_do_not_overlap_all_count() -> None:

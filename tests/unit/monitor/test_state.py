@@ -183,6 +183,33 @@ def test_another_model_begins_with_empty_windows() -> None:
     assert list(monitor.variants[PRODUCTION].probabilities) == [0.1]
 
 
+def test_a_variant_that_nobody_asks_any_more_begins_anew_though_it_be_with_the_same_model() -> None:
+    monitor = state()
+    monitor.asked = {PRODUCTION, CANDIDATE}
+    monitor.add(told([decision(probability=0.3)]))
+    monitor.settle()
+    monitor.add(told([decision(probability=0.1)]))
+    assert list(monitor.variants[PRODUCTION].probabilities) == [0.3, 0.1]
+    monitor.asked = {CANDIDATE}
+    monitor.settle()
+    assert monitor.snapshot()["variants"]["production"]["mean_prediction"] == 0.2  # is shown until then
+    monitor.add(told([decision(probability=0.9)]))
+    assert list(monitor.variants[PRODUCTION].probabilities) == [0.9]
+
+
+@pytest.mark.parametrize("asked", [None, {PRODUCTION, CANDIDATE}, {PRODUCTION}, {CANDIDATE}])
+def test_a_bundle_serves_until_it_is_known_that_no_variant_answers_with_it(asked: set[VariantName] | None) -> None:
+    monitor = state()
+    monitor.asked = asked
+    assert monitor.serves("v1.0")  # nothing has been heard
+    monitor.add(told([decision(model_version="v1.2")]))
+    assert monitor.serves("v1.2")
+    assert monitor.serves("v1.0") is (asked is not None and CANDIDATE in asked)  # which has not been heard
+    monitor.add(told([decision(variant=CANDIDATE, model_version="v1.1")]))
+    assert not monitor.serves("v1.0")
+    assert monitor.serves("v1.1") is (asked is None or CANDIDATE in asked)
+
+
 def test_the_memory_that_counts_is_that_of_the_fullest_node_that_still_tells() -> None:
     now = [0.0]
     monitor = MonitorState(100, np.random.default_rng(0), lambda: now[0])

@@ -66,6 +66,7 @@ class World:
             vitals=lambda _, name: told(self.vitals[name]),
             monitor=monitor,
             parity=telling("parity"),
+            version=lambda _: "v1.1",
             evidence=evidence,
         )
         return Guard(self.ledger, senses, [AlertName.MEMORY], lambda: told(None), lambda: self.now)
@@ -263,13 +264,20 @@ def test_of_two_guards_that_see_the_same_one_moves_it_on(world: World) -> None:
 
 def alert(**changes: Any) -> dict[str, Any]:
     """The memory of the graph, full five seconds after the plan began."""
-    given = {"alert": "memory", "subject": None, "state": "firing", "message": "93% is in use"}
+    given = {
+        "alert": "memory",
+        "subject": None,
+        "model_version": None,
+        "state": "firing",
+        "message": "93% is in use",
+    }
     return {**given, "since": BEGAN + timedelta(seconds=5), **changes}
 
 
 def test_an_alert_rolls_back_what_is_under_way_and_nothing_else(world: World) -> None:
     guard = world.guard()
-    world.alerts = [alert(), alert(alert="error_rate"), alert(message="a node is full")]
+    of_the_one_before = alert(subject="candidate", model_version="v1.0")
+    world.alerts = [alert(), alert(alert="error_rate"), alert(message="a node is full"), of_the_one_before]
     world.look(guard)
     assert (world.newest.step, world.newest.why) == ("rollback", "memory: 93% is in use; memory: a node is full")
     world.look(guard)
@@ -280,18 +288,20 @@ def test_only_alerts_of_the_plan_that_began_under_it_end_it(world: World) -> Non
     entry = world.newest
     among = [
         alert(),
-        alert(alert="error_rate", subject="candidate"),
+        alert(alert="error_rate", subject="candidate", model_version="v1.1"),
+        alert(alert="error_rate", subject="candidate", model_version="v1.0"),
         alert(subject="production"),
         alert(state="pending"),
         alert(since=BEGAN - timedelta(seconds=1)),
         alert(alert="feature_drift"),
     ]
     may_end_it = (AlertName.MEMORY, AlertName.ERROR_RATE)
-    assert alarms({"alerts": among}, may_end_it, entry) == ["memory: 93% is in use", "error_rate: 93% is in use"]
-    assert (
-        alarms({"alerts": among}, may_end_it, entry.model_copy(update={"release": entry.release.changed(plan=None)}))
-        == []
-    )
+    assert alarms({"alerts": among}, may_end_it, entry, "v1.1") == [
+        "memory: 93% is in use",
+        "error_rate: 93% is in use",
+    ]
+    without = entry.model_copy(update={"release": entry.release.changed(plan=None)})
+    assert alarms({"alerts": among}, may_end_it, without, "v1.1") == []
 
 
 @pytest.mark.parametrize(
