@@ -13,18 +13,28 @@ from serve_app.types import VariantName
 Event = Mapping[str, Any]
 """Values by the columns of the table `alerts`, and `model_version`, which no column keeps."""
 _COLUMNS = tuple(column.name for column in alerts.columns)
-_ANSWERED_THEN = (
-    select(decisions.c.model_version)
-    .where(decisions.c.variant == alerts.c.subject, decisions.c.at <= alerts.c.since)
+_LOOKED_AT = 10_000
+"""Decisions before an event among which the one of its variant is sought: it may be far back, with no index."""
+_BEFORE = (
+    select(decisions.c.variant, decisions.c.model_version, decisions.c.at)
+    .where(decisions.c.at <= alerts.c.since)
     .order_by(decisions.c.at.desc())
+    .limit(_LOOKED_AT)
+    .correlate(alerts)
+    .subquery()
+)
+_ANSWERED_THEN = (  # in the order of those, so that each database looks no further than the first
+    select(_BEFORE.c.model_version)
+    .where(_BEFORE.c.variant == alerts.c.subject)
     .limit(1)
+    .correlate(alerts)
     .scalar_subquery()
 )
 _MODEL_VERSION = case(
     (alerts.c.alert == AlertName.FEATURE_DRIFT, alerts.c.subject),
     (alerts.c.subject.in_(VariantName), _ANSWERED_THEN),
 )
-"""The version that is the subject, or that the variant answered with then; null of the whole graph."""
+"""The version that is the subject, or that the variant answered with then; null of the whole graph, or not found."""
 
 
 class Alarms:

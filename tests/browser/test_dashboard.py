@@ -96,10 +96,10 @@ def test_an_alert_is_seen_until_it_is_resolved(desk: Desk, page: Page) -> None:
         desk.post("outcomes:batch", {"outcomes": outcomes})
 
     report(lambda one: int(one["prediction_probability"] < 0.5))
-    page.shows("#firing", "rolling accuracy (production) firing")
+    page.shows("#firing", "rolling accuracy (production v1.0) firing")
     report(lambda one: int(one["prediction_probability"] >= 0.5))
     page.shows("#firing", "Nothing is wrong.")
-    page.shows("#events", "rolling accuracy (production) resolved")
+    page.shows("#events", "rolling accuracy (production v1.0) resolved")
 
 
 def test_a_promotion_is_clicked_and_so_is_the_way_back(desk: Desk, page: Page) -> None:

@@ -294,7 +294,12 @@ def test_a_version_that_cannot_be_loaded_changes_nothing(
     assert max(answer["epoch"] for answer in answers) == before["epoch"]
 
 
-PLAN = {"pins": ["IBM"], "shares": [0.5], "step_s": 1, "guardrails": {"min_answers": 20, "max_p95_ratio": 1_000}}
+PLAN: dict[str, Any] = {
+    "pins": ["IBM"],
+    "shares": [0.5],
+    "step_s": 1,
+    "guardrails": {"min_answers": 20, "max_p95_ratio": 1_000},
+}
 
 
 def test_a_guarded_promotion_goes_to_its_end_by_itself(graph: Graph, bars: dict[str, Bars]) -> None:
@@ -330,34 +335,46 @@ def test_a_candidate_that_begins_to_fail_goes_back_by_itself(graph: Graph, bars:
     assert entry["release"]["shadow"] is False
 
 
-@pytest.mark.parametrize("graph", [Topology.STAGED], indirect=True, ids=str)
-def test_each_candidate_goes_back_by_an_alert_of_its_own(graph: Graph, bars: dict[str, Bars]) -> None:
-    def alerts(of: str) -> list[dict[str, Any]]:
-        known: list[dict[str, Any]] = httpx2.get(f"{graph.url}/v1/alerts", timeout=30).json()[of]
-        return [one for one in known if (one["alert"], one["subject"]) == ("abstention_rate", "candidate")]
+def of_candidate(graph: Graph, known: str) -> list[dict[str, Any]]:
+    """Return the alerts, or the events, that say how often the candidate abstains."""
+    found: list[dict[str, Any]] = httpx2.get(f"{graph.url}/v1/alerts", timeout=30).json()[known]
+    return [one for one in found if (one["alert"], one["subject"]) == ("abstention_rate", "candidate")]
 
-    # Its last step waits for evidence, which never comes: only the alert ends it.
+
+def fail_on_trial(graph: Graph, bars: dict[str, Bars]) -> Entry:
+    """Let the candidate begin to fail once it answers, where only an alert may end its promotion; return what did."""
     rails = {**PLAN["guardrails"], "max_abstain_rate": 1}
-    plan = {**PLAN, "pins": [], "guardrails": rails, "wait_for_evidence": True}
-    for version in ("v1.1", "v1.2"):
-        with_candidate(graph, version)
-        begun = change(graph.url, "promote", plan=plan)
-        healthy = Load(graph.url, bars)
-        wait_for(partial(healthy.all_meet, begun.epoch + 1), 60, lambda: str(in_force(graph)))
-        healthy.stop()
-        failing = Load(graph.url, bars, sentiment=POISON)
-        wait_for(
-            lambda: in_force(graph)["release"]["plan"] is None, 60, lambda: f"{in_force(graph)} {alerts('alerts')}"
-        )
-        failing.stop()
-        entry = in_force(graph)
-        assert (entry["step"], entry["who"]) == ("rollback", "guard")
-        assert entry["why"].startswith("abstention_rate: "), entry["why"]
-        wait_for(lambda: alerts("alerts") == [], 30, lambda: str(alerts("alerts")))
-        told = [(one["state"], one["model_version"]) for one in alerts("events")[:2]]
-        assert told == [("resolved", version), ("firing", version)]
-        assert alerts("events")[0]["message"] == f"{version} answers nobody as candidate any more"
-    with_candidate(graph, "v1.1")
+    # The last step waits for evidence, which never comes.
+    begun = change(graph.url, "promote", plan={**PLAN, "pins": [], "guardrails": rails, "wait_for_evidence": True})
+    healthy = Load(graph.url, bars)
+    wait_for(lambda: healthy.all_meet(begun.epoch + 1), 60, lambda: f"{in_force(graph)} {healthy.answers[-1:]}")
+    healthy.stop()
+    failing = Load(graph.url, bars, sentiment=POISON)
+    wait_for(
+        lambda: in_force(graph)["release"]["plan"] is None,
+        60,
+        lambda: f"{in_force(graph)} {failing.answers[-1:]} {of_candidate(graph, 'alerts')}",
+    )
+    failing.stop()
+    entry = in_force(graph)
+    del entry["versions"]
+    return Entry.model_validate(entry)
+
+
+@pytest.mark.parametrize("graph", [Topology.STAGED], indirect=True, ids=str)
+@pytest.mark.parametrize("version", ["v1.1", "v1.2"])
+def test_each_candidate_goes_back_by_an_alert_of_its_own(graph: Graph, bars: dict[str, Bars], version: str) -> None:
+    with_candidate(graph, version)
+    entry = fail_on_trial(graph, bars)
+    assert (entry.step, entry.who) == ("rollback", "guard")
+    assert entry.why.startswith("abstention_rate: "), entry.why
+    wait_for(lambda: of_candidate(graph, "alerts") == [], 30, lambda: str(of_candidate(graph, "alerts")))
+    resolved, fired = of_candidate(graph, "events")[:2]
+    assert [(one["state"], one["model_version"]) for one in (fired, resolved)] == [
+        ("firing", version),
+        ("resolved", version),
+    ]
+    assert resolved["message"] == f"{version} answers nobody as candidate any more"
 
 
 def test_a_graph_that_starts_again_comes_back_in_the_last_epoch(

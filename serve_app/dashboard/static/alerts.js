@@ -2,7 +2,9 @@
 
 import { clock, el, show } from "./elements.js";
 
-const title = (one) => `${one.alert.replaceAll("_", " ")} (${one.subject ?? "the graph"})`;
+// Of drift, the version is the subject.
+const about = (one) => [...new Set([one.subject ?? "the graph", one.model_version ?? []].flat())].join(" ");
+const title = (one) => `${one.alert.replaceAll("_", " ")} (${about(one)})`;
 
 export function drawAlerts(firing, events, monitor) {
   show(firing, ...(monitor.alerts.length
