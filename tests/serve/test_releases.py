@@ -19,7 +19,7 @@ from deployments import graph as graph_module
 from deployments import processes
 from deployments.graph import build_app
 from serve_app.api import CONTROL_KEY
-from serve_app.config import AlertName, AlertsConfig, AppConfig, JournalConfig, MonitorConfig, Topology
+from serve_app.config import AlertName, AlertsConfig, AppConfig, JournalConfig, MonitorConfig, Rule, Topology
 from serve_app.journal import connect
 from serve_app.journal.schema import decisions, shadows
 from serve_app.router.releases import Entry, Release
@@ -78,9 +78,9 @@ def graph(
     folder = tmp_path_factory.mktemp("journal")
     journal = JournalConfig(url=f"sqlite:///{folder / 'journal.db'}", spool=str(folder / "spool"))
     # How long answers take on a machine that is busy ends no promotion here.
-    monitor = MonitorConfig(alerts=AlertsConfig(roll_back=(AlertName.ABSTENTION_RATE,)))
+    rules = AlertsConfig(abstention_rate=Rule(limit=0.05, window=20), roll_back=(AlertName.ABSTENTION_RATE,))
     config = with_bundles(app_config(request.param, share=0.0), repository)
-    config = config.model_copy(update={"journal": journal, "monitor": monitor})
+    config = config.model_copy(update={"journal": journal, "monitor": MonitorConfig(alerts=rules)})
     deploy(name, config)
     url = f"http://127.0.0.1:{http_port}/{name}"
     wait_until_ready(f"{url}/v2/health/ready")
