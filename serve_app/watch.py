@@ -70,6 +70,13 @@ class Watch:
         self._unkept: deque[Alert] = deque(maxlen=_RESTORED if connect else 0)
         """For the journal; the oldest go when it is away for long."""
 
+    def configure(self, config: AlertsConfig) -> None:
+        """Go by other rules from now on. What fires goes on firing; how long it has been well is measured anew."""
+        self._config = config
+        told = self._book.alerts()
+        self._book = AlertBook(config.pending_s, config.resolve_after_s)
+        self._book.restore(told)
+
     async def watch_forever(self) -> None:
         """Look again and again, until cancelled. While the database is away, what needs it waits."""
         away = False

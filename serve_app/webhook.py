@@ -35,23 +35,30 @@ def signature(secret: str, identity: str, timestamp: int, body: bytes) -> str:
 
 
 class Webhook:
-    """Posts events to one address, in their order. Whoever offers one waits for nothing."""
+    """Posts events to one address at a time, in their order. Whoever offers one waits for nothing."""
 
     def __init__(
         self,
-        url: str,
+        url: str | None,
         secret: str | None,
         client: Callable[[], httpx2.AsyncClient] = lambda: httpx2.AsyncClient(timeout=TIMEOUT_S),
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
+        """`url`: None posts nothing."""
         self._url = url
         self._secret = secret
         self._client = client
         self._clock = clock
         self._waiting: asyncio.Queue[Alert] = asyncio.Queue(WAITING)
 
+    def aim(self, url: str | None, secret: str | None) -> None:
+        """Post to another address from now on, also what waits; when there is none any more, that is dropped."""
+        self._url, self._secret = url, secret
+
     def offer(self, event: Alert) -> None:
         """Post an event as soon as may be."""
+        if self._url is None:
+            return
         if not self._waiting.full():
             self._waiting.put_nowait(event)
         else:
@@ -65,7 +72,10 @@ class Webhook:
 
     async def _deliver(self, client: httpx2.AsyncClient, event: Alert) -> None:
         for wait in (*WAITS_S, None):
-            failure = await self._post(client, event)
+            if self._url is None:
+                log.warning("there is no webhook any more: %s of %s is not posted", event.state, event.alert)
+                return
+            failure = await self._post(client, self._url, event)
             if failure is None:
                 return
             log.warning("the webhook did not take %s of %s: %s", event.state, event.alert, failure)
@@ -73,7 +83,7 @@ class Webhook:
                 await asyncio.sleep(wait)
         log.error("the webhook never took %s of %s", event.state, event.alert)
 
-    async def _post(self, client: httpx2.AsyncClient, event: Alert) -> str | None:
+    async def _post(self, client: httpx2.AsyncClient, url: str, event: Alert) -> str | None:
         """Post once; return what went wrong, if anything."""
         document = {"type": f"alert.{event.state}", "timestamp": event.since, "data": event.document()}
         body = encode({**document, "wants_retraining": event.wants_retraining})
@@ -82,7 +92,7 @@ class Webhook:
         if self._secret is not None:
             headers["webhook-signature"] = signature(self._secret, event.id, now, body)
         try:
-            answer = await client.post(self._url, content=body, headers=headers)
+            answer = await client.post(url, content=body, headers=headers)
         except httpx2.HTTPError as error:
             return type(error).__name__  # its text may hold the address, and with it a token
         return None if answer.is_success else f"status {answer.status_code}"

@@ -6,7 +6,7 @@ from serve_app.journal.journal import Journal
 from serve_app.journal.outcomes import Labels, Report
 from serve_app.journal.pairs import ScoredByBoth, scored_by_both
 from serve_app.journal.record import Record, decision_of, unpack_row
-from serve_app.journal.store import ReleaseLines, connect, from_here
+from serve_app.journal.store import ReleaseLines, connect, from_here, is_same
 from serve_app.journal.vitals import vitals
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "count",
     "decision_of",
     "from_here",
+    "is_same",
     "matured",
     "newest_outcome",
     "scored_by_both",

@@ -35,6 +35,14 @@ def from_here(url: str) -> str:
     return parsed.set(database=str(Path(str(parsed.database)).absolute())).render_as_string(hide_password=False)
 
 
+def is_same(url: str | None, other: str | None) -> bool:
+    """Return whether two URLs are of one database, whoever it is that reaches it; None is that of no database."""
+    if url is None or other is None or url == other:
+        return url == other
+    first, second = (_parsed(one).set(username="", password="") for one in (url, other))
+    return first == second
+
+
 def _parsed(url: str) -> URL:
     known = "give sqlite:///<file> or postgresql+psycopg://<user>@<host>/<database>"
     try:

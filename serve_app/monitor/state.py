@@ -60,6 +60,15 @@ class VariantWindow:
         """Let the next decision begin anew, be it of the same version: what is here is shown until then."""
         self.version = None
 
+    def resize(self, window: int) -> None:
+        """Keep so many from now on, the latest of those that are there among them."""
+        self.latencies_ms = deque(self.latencies_ms, window)
+        self.probabilities = deque(self.probabilities, window)
+        self.abstained = deque(self.abstained, window)
+        self.ages_s = deque(self.ages_s, window)
+        kept = {stage: deque(values, window) for stage, values in self._stages.items()}
+        self._stages = defaultdict(lambda: deque(maxlen=window), kept)
+
     def add(self, observation: Observation) -> None:
         """Take in one. Abstentions never enter the statistics of what the model did."""
         if observation.kind.model_version != self.version:
@@ -99,7 +108,7 @@ class MonitorState:
         self._ids: dict[str, Kind | None] = {}
         # None: what the journal has counted.
         self._routers: dict[str, _Router] = {}
-        self.variants: defaultdict[VariantName, VariantWindow] = defaultdict(lambda: VariantWindow(window))
+        self.variants: defaultdict[VariantName, VariantWindow] = defaultdict(lambda: VariantWindow(self._window))
         self.failed: deque[bool] = deque(maxlen=window)
         """Of the latest requests, whether the server failed."""
         self.drift: dict[str, DriftWatch] = {}
@@ -110,6 +119,13 @@ class MonitorState:
         """Variants that answer somebody by the release in force; None: nobody has said."""
         self.tape = Tape()
         self._unlearnt: dict[str, deque[Seen]] = {}
+
+    def resize(self, window: int) -> None:
+        """Keep so many of the latest decisions of each variant from now on."""
+        self._window = window
+        self.failed = deque(self.failed, window)
+        for kept in self.variants.values():
+            kept.resize(window)
 
     def add(self, told: Told, again: bool = False) -> Heard:
         """Take in what a router tells. `again`: it has told this before, to a monitor that has lost it since."""

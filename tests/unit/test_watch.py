@@ -366,3 +366,32 @@ def test_a_ledger_that_was_altered_resolves_nothing(world: World, caplog: pytest
         connection.execute(update(releases).where(releases.c.number == 2).values(line="{}"))
     assert world.look(watch) == world.look(watch) == []
     assert caplog.text.count("who answers is not known: line 2 of the release ledger was altered") == 1
+
+
+def error_rate(limit: float | None, **fields: Any) -> AlertsConfig:
+    rule = None if limit is None else {"limit": limit}
+    return AlertsConfig.model_validate({"error_rate": rule, "resolve_after_s": 0, **fields})
+
+
+def test_other_rules_hold_from_the_next_look_on_and_what_fires_does_not_fire_again(world: World) -> None:
+    watch, by = world.watch(error_rate(0.5)), router()
+    failing(watch, by, 0, 80)
+    failing(watch, by, 20, 0)
+    assert world.look(watch) == []
+    watch.configure(error_rate(0.1))
+    assert world.look(watch) == ["error_rate firing"]
+    watch.configure(error_rate(0.15, pending_s=5))
+    assert world.look(watch) == []
+    assert [alert["state"] for alert in watch.alerts()["alerts"]] == ["firing"]
+    watch.configure(error_rate(0.5))
+    assert world.look(watch) == ["error_rate resolved"]
+
+
+def test_what_fires_is_resolved_once_its_rule_is_gone(world: World) -> None:
+    watch, by = world.watch(error_rate(0.1)), router()
+    failing(watch, by, 0, 80)
+    failing(watch, by, 20, 0)
+    assert world.look(watch) == ["error_rate firing"]
+    watch.configure(error_rate(None))
+    assert world.look(watch) == ["error_rate resolved"]
+    assert (world.look(watch), watch.alerts()["alerts"]) == ([], [])

@@ -40,14 +40,15 @@ class Receiver:
         return httpx2.Response(status)
 
 
+def client_of(receiver: Receiver) -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(transport=httpx2.MockTransport(receiver))
+
+
 def delivered(receiver: Receiver, events: list[Alert], requests: int, signed_with: str | None = KEY) -> None:
     """Offer events and wait until the receiver has so many requests."""
 
     async def run() -> None:
-        def client() -> httpx2.AsyncClient:
-            return httpx2.AsyncClient(transport=httpx2.MockTransport(receiver))
-
-        hook = Webhook("http://example.test/hook", signed_with, client, lambda: NOW)
+        hook = Webhook("http://example.test/hook", signed_with, lambda: client_of(receiver), lambda: NOW)
         task = asyncio.create_task(hook.deliver_forever())
         for event in events:
             hook.offer(event)
@@ -110,3 +111,50 @@ def test_offering_never_waits(monkeypatch: pytest.MonkeyPatch, caplog: pytest.Lo
     for _ in range(3):
         hook.offer(EVENT)
     assert caplog.text.count("is not posted") == 1
+
+
+def test_what_an_address_did_not_take_is_posted_to_the_next_one() -> None:
+    receiver = Receiver(500, 200)
+
+    async def moving(request: httpx2.Request) -> httpx2.Response:
+        hook.aim("http://new.test/hook", KEY)
+        return await receiver(request)
+
+    def client() -> httpx2.AsyncClient:
+        return httpx2.AsyncClient(transport=httpx2.MockTransport(moving))
+
+    hook = Webhook("http://old.test/hook", None, client, lambda: NOW)
+
+    async def run() -> None:
+        hook.offer(EVENT)
+        hook.offer(EVENT)
+        task = asyncio.create_task(hook.deliver_forever())
+        await asyncio.wait_for(receiver.has(3), 10)
+        task.cancel()
+
+    asyncio.run(run())
+    assert [request.url.host for request in receiver.got] == ["old.test", "new.test", "new.test"]
+    assert ["webhook-signature" in request.headers for request in receiver.got] == [False, True, True]
+
+
+def test_what_waits_when_there_is_no_address_any_more_is_dropped_and_the_log_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    receiver = Receiver(200)
+
+    async def run() -> None:
+        hook = Webhook("http://old.test/hook", None, lambda: client_of(receiver), lambda: NOW)
+        hook.offer(EVENT)
+        hook.aim(None, None)
+        hook.offer(EVENT)
+        task = asyncio.create_task(hook.deliver_forever())
+        while "is not posted" not in caplog.text:  # noqa: ASYNC110  nobody tells of it
+            await asyncio.sleep(0)
+        hook.aim("http://new.test/hook", None)
+        hook.offer(EVENT)
+        await asyncio.wait_for(receiver.has(1), 10)
+        task.cancel()
+
+    asyncio.run(asyncio.wait_for(run(), 30))
+    assert caplog.text.count("is not posted") == 1
+    assert [request.url.host for request in receiver.got] == ["new.test"]

@@ -11,7 +11,7 @@ from sqlalchemy import exc, text
 from sqlalchemy.engine import make_url
 
 from serve_app.errors import ConfigError, JournalUnavailable
-from serve_app.journal import ReleaseLines, connect, from_here, store
+from serve_app.journal import ReleaseLines, connect, from_here, is_same, store
 from serve_app.journal.schema import metadata
 from serve_app.journal.store import Decisions, _patience, answering
 from tests.sizes import size
@@ -153,3 +153,20 @@ def test_routers_that_start_together_make_a_new_sqlite_file_once(tmp_path: Path)
     assert [outcomes.get(timeout=120) for _ in routers] == [["connected"] * len(urls)] * 4
     for router in routers:
         router.join()
+
+
+@pytest.mark.parametrize(
+    ("url", "other", "expected"),
+    [
+        (None, None, True),
+        (None, "sqlite:////a/journal.db", False),
+        ("sqlite:////a/journal.db", "sqlite:////a/journal.db", True),
+        ("sqlite:////a/journal.db", "sqlite:////b/journal.db", False),
+        ("postgresql+psycopg://ada:old@host/journal", "postgresql+psycopg://bob:new@host/journal", True),
+        ("postgresql+psycopg://ada@host/journal", "postgresql+psycopg://host/journal", True),
+        ("postgresql+psycopg://ada@host/journal", "postgresql+psycopg://ada@host:5433/journal", False),
+        ("postgresql+psycopg:///journal?host=/run/a", "postgresql+psycopg:///journal?host=/run/b", False),
+    ],
+)
+def test_a_database_is_the_same_whoever_reaches_it(url: str | None, other: str | None, expected: bool) -> None:
+    assert is_same(url, other) is is_same(other, url) is expected

@@ -307,3 +307,23 @@ def test_what_has_not_arrived_is_looked_at_when_it_is_told_again() -> None:
     first = by.take().seen
     by.failed()
     assert [len(seen.symbols) for seen in (*first.values(), *by.take().seen.values())] == [100, 100]
+
+
+def test_windows_of_another_length_keep_what_they_have_of_it() -> None:
+    monitor, by = state(4), router()
+    told([], by=by)
+    monitor.add(told([decision(probability=i / 10, timings_ms={"model": float(i)}) for i in range(6)], by=by))
+    monitor.resize(3)
+    assert list(monitor.variants[PRODUCTION].probabilities) == [0.3, 0.4, 0.5]
+    monitor.resize(5)
+    monitor.add(
+        told([decision(variant=variant, probability=0.9) for variant in (PRODUCTION, CANDIDATE) for _ in "123"])
+    )
+    production = monitor.variants[PRODUCTION]
+    assert list(production.probabilities) == [0.4, 0.5, 0.9, 0.9, 0.9]
+    lengths = {len(values) for values in (production.latencies_ms, production.abstained, production.ages_s)}
+    assert (lengths, len(monitor.failed)) == ({5}, 5)
+    assert len(monitor.variants[CANDIDATE].probabilities) == 3
+    snapshot = monitor.snapshot()
+    assert (snapshot["latency_window"], snapshot["variants"]["production"]["requests"]) == (5, 9)
+    assert snapshot["variants"]["production"]["stages_ms"]["model"]["p50"] == 2.0
