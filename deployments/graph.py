@@ -5,6 +5,7 @@ would hand them plain dicts.
 """
 
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -66,13 +67,13 @@ def build_app(config: AppConfig) -> Application:
         assignment=config.router.assignment,
     )
     keys = keys_of(config.router.auth, os.environ)
-    config = _from_anywhere(config)
+    config, built_at = _from_anywhere(config), datetime.now(UTC)
     router = _deploy(serve.ingress()(RouterDeployment), "router", _ROUTER)
     if config.topology is not Topology.STAGED:
-        return router.bind(config, shelf, seed, keys)
+        return router.bind(config, shelf, seed, keys, built_at)
     preprocess = _deploy(PreprocessDeployment, "preprocess", _STAGE).bind(shelf)
     strategy = _deploy(StrategyDeployment, "strategy", _STAGE).bind(shelf)
-    return router.bind(config, shelf, seed, keys, preprocess, strategy)
+    return router.bind(config, shelf, seed, keys, built_at, preprocess, strategy)
 
 
 def _from_anywhere(config: AppConfig) -> AppConfig:

@@ -3,6 +3,9 @@
 Reporting is free for the caller: decisions go into a bounded buffer, a background task tells what has gathered, at most
 one telling is outstanding, and what does not fit is dropped and counted. The actor may die at any time: it takes its
 counts and alerts from the journal again, and the rest from the routers.
+
+It outlives the application that first asked for it, so it goes by what each telling brings: the configuration of the
+application that was built last.
 """
 
 import asyncio
@@ -24,7 +27,7 @@ from serve_app.api import Call
 from serve_app.config import MonitorConfig
 from serve_app.decision_log import DecisionLog, Given
 from serve_app.errors import MonitorUnavailable, ServeAppError
-from serve_app.journal import connect
+from serve_app.journal import connect, is_same
 from serve_app.model import Bundle
 from serve_app.monitor import Gathering, Heard, Learnt, MonitorState, Told, memory_in_use
 from serve_app.types import Bars
@@ -44,8 +47,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class MonitorArgs:
-    """What an actor is made of."""
+    """What the monitor goes by."""
 
+    built_at: datetime
+    """When the application was that says so. Of two, the later is in force."""
     config: MonitorConfig
     journal: str | None = None
     """URL of the database; None: nothing outlives the actor."""
@@ -55,43 +60,72 @@ class MonitorArgs:
 class MonitorActor:
     """Owns the watch. Asynchronous, so that it answers while routers tell."""
 
-    def __init__(self, args: MonitorArgs) -> None:
-        alerts = args.config.alerts
-        self._webhook = Webhook(alerts.webhook, args.webhook_secret) if alerts.webhook else None
+    def __init__(self) -> None:
+        self._webhook = Webhook(None, None)
+        self._metrics = MonitorMetrics()
+        self._args: MonitorArgs | None = None
+        """What is in force; None until a router tells: an actor that Ray has started again knows nothing."""
+        self._watch: Watch | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._posting: asyncio.Task[None] | None = None
+
+    async def push(self, packed: bytes, args: MonitorArgs, again: bool) -> Heard:
+        """Take in what one router has gathered, or what it had told before."""
+        in_force = self._follow(args)
+        if not is_same(args.journal, in_force.journal):  # an application on its way out, whose journal counts elsewhere
+            return Heard(is_new=False, lacking=())
+        return self._watched.state.add(unpacked(packed), again)
+
+    def _follow(self, args: MonitorArgs) -> MonitorArgs:
+        """Go by what a router says, unless that was built earlier; return what is in force."""
+        before = self._args
+        if before is not None and args.built_at <= before.built_at:
+            return before
+        self._args = args
+        self._post(args.config.alerts.webhook, args.webhook_secret)
+        if before is None or args.journal != before.journal:
+            self._begin(args)
+        elif args.config != before.config:
+            self._watched.configure(args.config.alerts)
+            self._watched.state.resize(args.config.window)
+        return args
+
+    def _post(self, webhook: str | None, secret: str | None) -> None:
+        self._webhook.aim(webhook, secret)
+        if webhook is not None and self._posting is None:
+            self._posting = asyncio.create_task(self._webhook.deliver_forever())
+
+    def _begin(self, args: MonitorArgs) -> None:
+        """Watch over a journal, with a state of its own: what has watched counts another, and two would count twice."""
+        if self._watching is not None:
+            log.warning("the monitor begins anew: the journal is another")
+            self._watching.cancel()
         self._watch = Watch(
             MonitorState(args.config.window, np.random.default_rng(0)),
-            alerts,
+            args.config.alerts,
             partial(connect, args.journal) if args.journal else None,
-            tell=self._webhook.offer if self._webhook else lambda _: None,
-            show=MonitorMetrics().show,
+            tell=self._webhook.offer,
+            show=self._metrics.show,
         )
-        self._tasks: list[asyncio.Task[None]] = []
+        self._watching = asyncio.create_task(self._watch.watch_forever())
 
-    def _begin(self) -> None:
-        """Start the background work with the first call: there is no loop before."""
-        if not self._tasks:
-            self._tasks = [asyncio.create_task(self._watch.watch_forever())]
-            if self._webhook is not None:
-                self._tasks.append(asyncio.create_task(self._webhook.deliver_forever()))
-
-    async def push(self, packed: bytes, again: bool) -> Heard:
-        """Take in what one router has gathered, or what it had told before."""
-        self._begin()
-        return self._watch.state.add(unpacked(packed), again)
+    @property
+    def _watched(self) -> Watch:
+        if self._watch is None:
+            raise MonitorUnavailable("the monitor has begun again, and no router has told it anything yet")
+        return self._watch
 
     async def learn(self, digest: str, learnt: Learnt) -> None:
         """Take in what there is to know of a bundle."""
-        self._watch.state.learn(digest, learnt)
+        self._watched.state.learn(digest, learnt)
 
     async def snapshot(self) -> dict[str, Any]:
         """Return what `GET /v1/monitor` answers."""
-        self._begin()
-        return self._watch.snapshot()
+        return self._watched.snapshot()
 
     async def view(self) -> dict[str, Any]:
         """Return that with the latest decisions, for the dashboard."""
-        self._begin()
-        return self._watch.view()
+        return self._watched.view()
 
     async def replicas(self) -> Replicas:
         """Return how many replicas each stage has: asked here, since it is dear, and no request waits for it here."""
@@ -99,7 +133,7 @@ class MonitorActor:
 
     async def chart(self, symbol: str) -> dict[str, Any]:
         """Return the latest bars of a symbol, and what was decided at them."""
-        return self._watch.state.tape.chart(symbol)
+        return self._watched.state.tape.chart(symbol)
 
 
 def packed(told: Told) -> bytes:
@@ -113,7 +147,7 @@ def unpacked(packed: bytes) -> Told:
     return told
 
 
-def monitor_actor(application: str, args: MonitorArgs) -> Any:
+def monitor_actor(application: str) -> Any:
     """Return the handle of an application's monitor, creating it when there is none; it outlives its creator.
 
     Untyped: Ray's type hints take the methods of an asynchronous actor for ones that never return.
@@ -126,7 +160,7 @@ def monitor_actor(application: str, args: MonitorArgs) -> Any:
         "max_restarts": -1,
         "num_cpus": 0,
     }
-    return ray.remote(**options)(MonitorActor).remote(args)
+    return ray.remote(**options)(MonitorActor).remote()
 
 
 class Reporter:
@@ -193,7 +227,7 @@ class Reporter:
             try:
                 async with asyncio.timeout(TIMEOUT_S):
                     actor = await self._monitor()
-                    heard: Heard = await actor.push.remote(packed(told), False)
+                    heard: Heard = await actor.push.remote(packed(told), self._args, False)
                     await self._answer(actor, heard)
             except BaseException:
                 self._gathering.failed()
@@ -215,7 +249,7 @@ class Reporter:
                 learnt = Learnt(bundle.version, bundle.reference, label.horizon_bars, threshold)
                 await actor.learn.remote(digest, learnt)
         if heard.is_new and (past := self._gathering.past()).decisions:
-            await actor.push.remote(packed(past), True)
+            await actor.push.remote(packed(past), self._args, True)
 
     async def snapshot(self) -> dict[str, Any]:
         """Return the monitor's snapshot, with all that this router has answered in it. Raises MonitorUnavailable."""
@@ -246,5 +280,5 @@ class Reporter:
     async def _monitor(self) -> Any:
         """Look the actor up, in a thread: Ray's control store may take its time."""
         if self._actor is None:
-            self._actor = await asyncio.to_thread(monitor_actor, self._application, self._args)
+            self._actor = await asyncio.to_thread(monitor_actor, self._application)
         return self._actor

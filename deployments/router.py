@@ -5,6 +5,7 @@ import gc
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any
 
 from fastapi import FastAPI
@@ -47,7 +48,10 @@ def _spare_the_collector() -> None:
 
 
 class RouterDeployment:
-    """Holds the signal service and serves its API. The two handles are given in the staged topology only."""
+    """Holds the signal service and serves its API. The two handles are given in the staged topology only.
+
+    `built_at`: when the application was; the monitor, which outlives it, goes by the latest.
+    """
 
     def __init__(
         self,
@@ -55,6 +59,7 @@ class RouterDeployment:
         shelf: Shelf,
         seed: Release,
         keys: Keys,
+        built_at: datetime,
         preprocess: DeploymentHandle[Any] | None = None,
         strategy: DeploymentHandle[Any] | None = None,
     ) -> None:
@@ -68,7 +73,8 @@ class RouterDeployment:
         self._shadow = Shadow(self._journal.keep_shadows, ShadowMetrics().dropped) if self._journal else None
         self._follower = self._following(self._journal, self._shadow, seed) if self._journal and self._shadow else None
         self._service = self._follower.current if self._follower else service_of(self._lanes, seed)
-        monitor = MonitorArgs(config.monitor, config.journal.url if config.journal else None, keys.webhook)
+        journal = config.journal.url if config.journal else None
+        monitor = MonitorArgs(built_at, config.monitor, journal, keys.webhook)
         self._reporter = Reporter(context.app_name, context.replica_tag, monitor, self._lanes.bundle)
         self._tasks: list[asyncio.Task[None]] = []
         self._serves = False

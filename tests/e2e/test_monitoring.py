@@ -5,7 +5,6 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +18,15 @@ from sqlalchemy import create_engine, func, select
 from serve_app.journal.schema import decisions
 from serve_app.monitor import memory_in_use
 from serve_app.types import Bars
-from serve_app.webhook import signature
 from tests.e2e.conftest import ROOT, serve_run
 from tests.e2e.slow_on_demand import HANGS, SLOW
 from tests.factories import window, with_columns
 from tests.prometheus import Prometheus, prometheus
+from tests.receiver import Receiver
 from tests.replicas import FOLDERS, RUNS, titled
 from tests.serve.requests import with_sentiment
 from tests.sizes import size
-from tests.waiting import free_port, wait_for
+from tests.waiting import wait_for
 
 FINE = 0.5
 KEY = "a secret of the receiver"
@@ -35,33 +34,6 @@ N = 20
 """Predictions that a rule looks at, here."""
 GRAPH_MEMORY = 0.2
 """As a share of the machine: more than the graph itself needs."""
-
-
-class Receiver:
-    """The other end of the webhook."""
-
-    def __init__(self) -> None:
-        self.events: list[dict[str, Any]] = []
-        events = self.events
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                sent = self.headers["webhook-id"], int(self.headers["webhook-timestamp"])
-                genuine = self.headers["webhook-signature"] == signature(KEY, *sent, body)
-                events.append(json.loads(body) | {"genuine": genuine})
-                self.send_response(204)
-                self.end_headers()
-
-            def log_message(self, *_: Any) -> None:
-                """Say nothing."""
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", free_port()), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/alerts"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def heard(self, alert: str) -> list[str]:
-        return [one["data"]["state"] for one in self.events if one["data"]["alert"] == alert]
 
 
 class Graph:
@@ -169,15 +141,14 @@ def watched(receiver: Receiver, log: Path, memory_limit: float) -> dict[str, Any
 
 @pytest.fixture(scope="module")
 def graph(tmp_path_factory: pytest.TempPathFactory, bars: dict[str, Bars]) -> Iterator[Graph]:
-    receiver = Receiver()
+    receiver = Receiver(KEY)
     folder = tmp_path_factory.mktemp("monitoring")
     journal = f"sqlite:///{folder / 'journal.db'}"
     memory_limit = memory_in_use() + GRAPH_MEMORY
     document = watched(receiver, folder, memory_limit)
     with serve_run(document, journal=journal, SIGNALGRAPH_WEBHOOK_SECRET=KEY) as url:
         yield Graph(url, journal, receiver, bars, folder / "decisions-0.jsonl", memory_limit)
-    receiver.server.shutdown()
-    receiver.server.server_close()
+    receiver.close()
 
 
 @pytest.fixture(scope="module")

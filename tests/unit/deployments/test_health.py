@@ -23,6 +23,7 @@ from serve_app.model.stage import STUCK_S, Model
 from serve_app.router.releases import Release
 from tests.factories import PRODUCTION
 from tests.unit.hanging import given_up, hanging
+from tests.unit.monitor.answers import NOW
 
 LARGE = 64
 """Rows of a batch that is not quick."""
@@ -71,7 +72,8 @@ def test_a_router_with_models_of_its_own(bundle: Bundle, made: list[Model], monk
     monkeypatch.setattr("deployments.router._spare_the_collector", lambda: None)
     variants = {"production": {"bundle": str(PRODUCTION)}}
     config = AppConfig.model_validate({"topology": Topology.FUSED, "variants": variants})
-    router = RouterDeployment(config, Shelf.of(str(PRODUCTION)), Release(production=bundle.digest), Keys())
+    release = Release(production=bundle.digest)
+    router = RouterDeployment(config, Shelf.of(str(PRODUCTION)), release, Keys(), NOW)
     router.check_health()
     (model,) = made
     with stuck(model, bundle, monkeypatch), pytest.raises(StageFailed, match="has not come back"):

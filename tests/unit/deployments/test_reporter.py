@@ -14,7 +14,9 @@ from serve_app.model import Bundle
 from serve_app.monitor import Heard, Told
 from serve_app.types import Bars, SignalRequest
 from tests.factories import window
-from tests.unit.monitor.answers import decision
+from tests.unit.monitor.answers import NOW, decision
+
+ARGS = MonitorArgs(NOW, MonitorConfig())
 
 
 class Actor:
@@ -25,7 +27,8 @@ class Actor:
         self.is_new = False
         self.push = SimpleNamespace(remote=self._push)
 
-    async def _push(self, packed: bytes, again: bool) -> Heard:
+    async def _push(self, packed: bytes, args: MonitorArgs, again: bool) -> Heard:
+        assert args == ARGS
         self.told.append((unpacked(packed), again))
         return Heard(self.is_new and not again, ())
 
@@ -41,7 +44,7 @@ def actor() -> Actor:
 
 @pytest.fixture
 def reporter(actor: Actor) -> Reporter:
-    made = Reporter("signals", "router-a", MonitorArgs(MonitorConfig()), no_bundle)
+    made = Reporter("signals", "router-a", ARGS, no_bundle)
     made._actor = actor
     return made
 

@@ -13,6 +13,7 @@ from serve_app.errors import ConfigError
 from serve_app.model import Bundle
 from serve_app.router.releases import Release
 from tests.factories import PRODUCTION
+from tests.unit.monitor.answers import NOW
 
 MISSPELT = {"batching": {"max_batch_sise": 128}}
 
@@ -25,7 +26,7 @@ def router(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> RouterDeployment:
     config = AppConfig.model_validate(
         {"topology": Topology.FUSED, "variants": {"production": {"bundle": str(PRODUCTION)}}}
     )
-    return RouterDeployment(config, Shelf.of(str(PRODUCTION)), Release(production=bundle.digest), Keys())
+    return RouterDeployment(config, Shelf.of(str(PRODUCTION)), Release(production=bundle.digest), Keys(), NOW)
 
 
 def test_what_is_wrong_with_the_first_configuration_keeps_a_router_from_serving(router: RouterDeployment) -> None:
