@@ -38,9 +38,11 @@ from serve_app.webhook import Webhook
 ACTOR_NAME = "signalgraph-monitor-v6"
 NAMESPACE = "signalgraph"
 TIMEOUT_S = 10.0
-"""Long enough for the actor to start; whoever asks for a snapshot waits no longer."""
+"""Long enough for the actor to start, and one push takes no longer; nor does a question, with the pushes before it."""
 HEARTBEAT_S = 1.0
 """How often a router tells although it has answered nothing: its memory, and that it is there."""
+LONGEST_PAUSE_S = 4.0
+"""Between two tellings of a router whose monitor is away."""
 
 log = logging.getLogger(__name__)
 
@@ -193,22 +195,25 @@ class Reporter:
         self._gathering.refused(code, n)
 
     async def push_forever(self) -> None:
-        """Push what has gathered, one push at a time, until cancelled."""
+        """Push what has gathered, one push at a time, until cancelled: ever more seldom while the monitor is away."""
+        interval_s = pause_s = self._args.config.push_interval_ms / 1e3
         away = False
         while True:
-            await asyncio.sleep(self._args.config.push_interval_ms / 1e3)
+            await asyncio.sleep(pause_s)
             if not self._gathering.waits and asyncio.get_running_loop().time() - self._told_at < HEARTBEAT_S:
                 continue
             try:
-                await self.push()
+                await self.push_all()
             except (RayError, ValueError, TimeoutError) as error:
                 if not away:
                     log.warning("the monitor does not answer: %s", type(error).__name__)
                 away = True
             except Exception:  # whatever it was: reporting that ended would take its router with it
                 log.exception("the monitor could not be told")
+                away = True
             else:
                 away = False
+            pause_s = max(interval_s, min(2 * pause_s, LONGEST_PAUSE_S)) if away else interval_s
 
     async def write_forever(self) -> None:
         """Write the decision log, until cancelled: not with the pushes, so that a slow disk keeps none back."""
@@ -220,13 +225,22 @@ class Reporter:
         if self._log is not None:
             await asyncio.to_thread(self._log.close)
 
-    async def push(self) -> None:
-        """Push once. What fails is pushed again with the next: the monitor counts a decision once."""
+    async def push_all(self) -> None:
+        """Push until nothing waits. Each push holds the event loop for a short while only; others have it between."""
+        while not await self.push():
+            pass
+
+    async def push(self) -> bool:
+        """Push once; return whether nothing waited beside what was taken.
+
+        What fails is pushed again with the next: the monitor counts a decision once.
+        """
         async with self._pushing:
-            told = self._gathering.take()
             try:
                 async with asyncio.timeout(TIMEOUT_S):
                     actor = await self._monitor()
+                    told = self._gathering.take()
+                    is_all = not self._gathering.waits
                     heard: Heard = await actor.push.remote(packed(told), self._args, False)
                     await self._answer(actor, heard)
             except BaseException:
@@ -235,6 +249,7 @@ class Reporter:
                 raise
             self._gathering.arrived()
             self._told_at = asyncio.get_running_loop().time()
+            return is_all
 
     async def _answer(self, actor: Any, heard: Heard) -> None:
         """Tell the monitor what it lacks."""
@@ -269,8 +284,8 @@ class Reporter:
 
     async def _asked(self, what: str, *about: str) -> dict[str, Any]:
         try:
-            await self.push()
             async with asyncio.timeout(TIMEOUT_S):
+                await self.push_all()
                 answer: dict[str, Any] = await getattr(await self._monitor(), what).remote(*about)
                 return answer
         except (RayError, ValueError, TimeoutError) as error:

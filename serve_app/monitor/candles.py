@@ -1,6 +1,7 @@
 """The bars that clients sent, as the monitor is told of them: of each symbol, each bar once."""
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +10,8 @@ from serve_app.types import Bars, FloatArray, TimeArray
 
 SYMBOLS = 1_000
 """Symbols that are followed; of further ones the decisions are shown, without their bars."""
+TOLD_SYMBOLS = 100
+"""Symbols whose bars are told together: some 15 ms of a router's event loop."""
 LENGTH = 300
 """Bars, and decisions, of each symbol."""
 PRICES = ("open", "high", "low", "close")
@@ -46,10 +49,15 @@ class BarFeed:
         if symbol in self._waiting or len(self._waiting) < SYMBOLS:
             self._waiting[symbol] = bars
 
+    @property
+    def waits(self) -> bool:
+        """Whether there may be something to tell."""
+        return bool(self._waiting)
+
     def take(self) -> dict[str, Candles]:
-        """Return what is new of each symbol."""
-        found = {symbol: candles(bars, self._told.get(symbol)) for symbol, bars in self._waiting.items()}
-        self._waiting.clear()
+        """Return what is new of each symbol, of TOLD_SYMBOLS at most: those that wait longest."""
+        first = list(islice(self._waiting, TOLD_SYMBOLS))
+        found = {symbol: candles(self._waiting.pop(symbol), self._told.get(symbol)) for symbol in first}
         return {symbol: new for symbol, new in found.items() if new is not None}
 
     def arrived(self, told: Mapping[str, Candles]) -> None:

@@ -9,6 +9,8 @@ from serve_app.monitor.candles import BarFeed, Candles
 from serve_app.monitor.observation import MOST_SEEN, Answered, Told, observations, seen_of
 from serve_app.types import Bars, Decision
 
+TOLD = 2_000
+"""Decisions that are told together, some 15 ms of a router's event loop; what waits beyond that is told after them."""
 PAST = 1_000
 """Decisions that are told again to a monitor that has lost its windows."""
 
@@ -77,13 +79,12 @@ class Gathering:
 
     @property
     def waits(self) -> bool:
-        """Whether there is a decision to tell."""
-        return bool(self._waiting)
+        """Whether there is a decision to tell, or a bar."""
+        return bool(self._waiting) or self._bars.waits
 
     def take(self) -> Told:
-        """Return what there is to tell. Call `arrived` or `failed` before the next."""
-        self._on_the_way = list(self._waiting)
-        self._waiting.clear()
+        """Return what there is to tell, TOLD decisions at most. Call `arrived` or `failed` before the next."""
+        self._on_the_way = [self._waiting.popleft() for _ in range(min(TOLD, len(self._waiting)))]
         self._bars_on_the_way = self._bars.take()
         looks = self._allowance.covers(len(self._on_the_way), self._clock())
         looked_at = self._on_the_way if looks else []
@@ -99,9 +100,10 @@ class Gathering:
 
     def failed(self) -> None:
         """Note that it may not have been, so that it is told again; an id keeps it from being counted twice."""
-        both = [*self._on_the_way, *self._waiting]
-        self._dropped += max(0, len(both) - self._room)
-        self._waiting = deque(both, self._room)
+        room = self._room - len(self._waiting)
+        kept = self._on_the_way[max(0, len(self._on_the_way) - room) :]
+        self._dropped += len(self._on_the_way) - len(kept)
+        self._waiting.extendleft(reversed(kept))
         self._on_the_way = []
 
     def past(self) -> Told:

@@ -1,18 +1,21 @@
 """What a router tells its monitor: everything once, and what it knows again only where that was lost."""
 
 import asyncio
+import selectors
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray.exceptions import ActorUnavailableError
 
-from deployments.monitor import MonitorArgs, Reporter, unpacked
+from deployments.monitor import TIMEOUT_S, MonitorArgs, Reporter, unpacked
 from serve_app.api import Call
 from serve_app.config import MonitorConfig
-from serve_app.errors import BundleCorrupt
+from serve_app.errors import BundleCorrupt, MonitorUnavailable
 from serve_app.model import Bundle
 from serve_app.monitor import Heard, Told
-from serve_app.types import Bars, SignalRequest
+from serve_app.monitor.gathering import TOLD
+from serve_app.types import Bars, Decision, SignalRequest
 from tests.factories import window
 from tests.unit.monitor.answers import NOW, decision
 
@@ -20,17 +23,51 @@ ARGS = MonitorArgs(NOW, MonitorConfig())
 
 
 class Actor:
-    """A monitor that remembers what it is told."""
+    """A monitor that remembers what it is told, and how many decisions each telling was of that it did not hear."""
 
     def __init__(self) -> None:
         self.told: list[tuple[Told, bool]] = []
+        self.unheard: list[int] = []
         self.is_new = False
+        self.is_away = False
+        self.hangs = False
+        self.asked_at: list[float] = []
         self.push = SimpleNamespace(remote=self._push)
+        self.snapshot = SimpleNamespace(remote=self._snapshot)
 
     async def _push(self, packed: bytes, args: MonitorArgs, again: bool) -> Heard:
         assert args == ARGS
-        self.told.append((unpacked(packed), again))
+        self.asked_at.append(asyncio.get_running_loop().time())
+        if self.hangs:
+            await asyncio.Event().wait()
+        told = unpacked(packed)
+        if self.is_away:
+            self.unheard.append(len(told.decisions))
+            raise ActorUnavailableError("away", None)
+        self.told.append((told, again))
         return Heard(self.is_new and not again, ())
+
+    async def _snapshot(self) -> dict[str, Any]:
+        return {"decisions": sum(len(told.decisions) for told, _ in self.told)}
+
+
+class Hurried(asyncio.SelectorEventLoop):
+    """A loop on which time begins at 0, and passes at once where everybody waits for it."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+        selector = selectors.DefaultSelector()
+        select = selector.select
+
+        def hurried(timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+            self._now += timeout or 0
+            return select(0 if timeout else timeout)
+
+        selector.select = hurried  # type: ignore[method-assign]
+        super().__init__(selector)
+
+    def time(self) -> float:
+        return self._now
 
 
 def no_bundle(digest: str) -> Bundle:
@@ -43,9 +80,13 @@ def actor() -> Actor:
 
 
 @pytest.fixture
-def reporter(actor: Actor) -> Reporter:
+def reporter(actor: Actor, monkeypatch: pytest.MonkeyPatch) -> Reporter:
     made = Reporter("signals", "router-a", ARGS, no_bundle)
-    made._actor = actor
+
+    async def found() -> Actor:
+        return actor
+
+    monkeypatch.setattr(made, "_monitor", found)
     return made
 
 
@@ -89,3 +130,76 @@ def test_a_monitor_that_has_lost_what_it_knew_is_told_the_past_and_all_bars(
     actor.is_new = False
     tell(reporter, call(latest))
     assert said(actor) == [(1, len(latest), False), (1, 0, False), (1, 0, True), (1, len(latest), False)]
+
+
+def many(n: int) -> Call:
+    return Call("r1", [decision() for _ in range(n)], 1.0, [])
+
+
+def test_a_snapshot_has_all_that_was_answered_however_many_pushes_that_takes(actor: Actor, reporter: Reporter) -> None:
+    reporter.record(many(2 * TOLD + 1))
+    assert asyncio.run(reporter.snapshot()) == {"decisions": 2 * TOLD + 1}
+    assert [len(told.decisions) for told, _ in actor.told] == [TOLD, TOLD, 1]
+
+
+def test_a_push_to_a_monitor_that_is_away_is_of_few_decisions_and_all_are_told_when_it_is_back(
+    actor: Actor, reporter: Reporter
+) -> None:
+    """A push is pickled on the event loop of the router, and again with each attempt."""
+    asked = many(TOLD + 1)
+    reporter.record(asked)
+
+    async def away_and_back() -> None:
+        actor.is_away = True
+        for _ in range(3):
+            with pytest.raises(ActorUnavailableError):
+                await reporter.push()
+        actor.is_away = False
+        await reporter.push_all()
+
+    asyncio.run(away_and_back())
+    assert actor.unheard == [TOLD] * 3
+    heard = [one.decision_id for told, _ in actor.told for one in told.decisions]
+    assert heard == [one.decision_id for one in decisions_of(asked)]
+    assert actor.told[-1][0].dropped == 0
+
+
+def decisions_of(asked: Call) -> list[Decision]:
+    return [one for one in asked.answers if isinstance(one, Decision)]
+
+
+def test_the_longer_a_monitor_is_away_the_more_seldom_it_is_told(actor: Actor, reporter: Reporter) -> None:
+    """It is there for a second, away for 20, and there again."""
+
+    async def record_forever() -> None:
+        while True:
+            reporter.record(many(1))
+            await asyncio.sleep(0.1)
+
+    async def there_and_away() -> None:
+        tasks = [asyncio.create_task(one) for one in (reporter.push_forever(), record_forever())]
+        for seconds, is_away in ((1.2, False), (20.0, True), (3.5, False)):
+            actor.is_away = is_away
+            await asyncio.sleep(seconds)
+        for task in tasks:
+            task.cancel()
+
+    with asyncio.Runner(loop_factory=Hurried) as runner:
+        runner.run(there_and_away())
+    assert actor.asked_at == pytest.approx([0.5, 1, *[1.5, 2.5, 4.5, 8.5, 12.5, 16.5, 20.5], 24.5])
+
+
+def test_whoever_asks_a_monitor_that_hangs_waits_no_longer_than_is_said(actor: Actor, reporter: Reporter) -> None:
+    """Not even behind others who ask, each of whom waits for it in turn."""
+    actor.hangs = True
+
+    async def ask() -> float:
+        with pytest.raises(MonitorUnavailable):
+            await reporter.snapshot()
+        return asyncio.get_running_loop().time()
+
+    async def all_at_once() -> list[float]:
+        return await asyncio.gather(*(ask() for _ in range(3)))
+
+    with asyncio.Runner(loop_factory=Hurried) as runner:
+        assert runner.run(all_at_once()) == pytest.approx([TIMEOUT_S] * 3)

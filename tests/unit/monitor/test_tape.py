@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from serve_app.monitor.candles import LENGTH, SYMBOLS, BarFeed, candles
+from serve_app.monitor.candles import LENGTH, SYMBOLS, TOLD_SYMBOLS, BarFeed, candles
 from serve_app.monitor.tape import LATEST
 from serve_app.types import Action, Bars, FloatArray, Reason
 from tests.factories import with_value
@@ -56,7 +56,9 @@ def test_the_symbols_that_are_followed_are_bounded() -> None:
     feed = BarFeed()
     for number in range(SYMBOLS + 5):
         feed.add(f"S{number}", bars(1))
-    assert len(feed.take()) == SYMBOLS
+    taken = [symbol for _ in range(SYMBOLS // TOLD_SYMBOLS) for symbol in feed.take()]
+    assert taken == [f"S{number}" for number in range(SYMBOLS)]
+    assert not feed.waits
 
 
 def test_a_bar_that_lacks_a_price_is_left_out() -> None:
