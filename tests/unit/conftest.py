@@ -6,13 +6,19 @@ from hypothesis import settings
 from serve_app.config import ModelConfig
 from serve_app.model import Bundle, load_bundle
 from serve_app.pipeline import Pipeline, local_stages
-from tests.factories import CANDIDATE, PRODUCTION
+from tests.factories import CANDIDATE, PRODUCTION, ROOT
 from tests.sizes import size
 
 settings.register_profile(
     "unit", deadline=None, derandomize=True, database=None, max_examples=size("hypothesis examples")
 )
 settings.load_profile("unit")
+
+
+@pytest.fixture
+def in_the_clone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work where the shipped configurations find the folders that they name, and commands their defaults."""
+    monkeypatch.chdir(ROOT)
 
 
 @pytest.fixture(scope="session")

@@ -159,6 +159,7 @@ def test_a_graph_of_nobody_needs_the_address_of_its_dashboard(monkeypatch: pytes
         dashboard_of("http://127.0.0.1:1")
 
 
+@pytest.mark.usefixtures("in_the_clone")
 def test_the_bodies_are_requests_that_the_bundle_answers(pipeline: Pipeline) -> None:
     bodies = make_bodies(bundle_of(Path("configs/autoscale_demo.yaml")))
     assert len(set(bodies)) == len(bodies) > 20

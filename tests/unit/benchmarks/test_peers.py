@@ -97,6 +97,7 @@ def test_packages_that_cannot_be_installed_leave_no_environment(
             python_of("peer")
 
 
+@pytest.mark.usefixtures("in_the_clone")
 @pytest.mark.parametrize("system", [*OURS, *CEILINGS], ids=lambda system: system.name)
 def test_our_configurations_are_fine(system: System) -> None:
     (config,) = (Path(part) for part in system.command if part.endswith(".yaml"))

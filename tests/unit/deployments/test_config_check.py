@@ -11,6 +11,8 @@ import yaml
 from deployments import config_check
 from deployments.keys import API_KEYS
 
+pytestmark = pytest.mark.usefixtures("in_the_clone")
+
 CONFIGS = sorted((Path(__file__).parents[3] / "configs").glob("*.yaml"))
 Document = dict[str, Any]
 

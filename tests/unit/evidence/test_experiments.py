@@ -28,9 +28,10 @@ from serve_app.router.changes import promoted, shadowed, split
 from serve_app.router.releases import Author, Ledger, Release, Step
 from serve_app.service import SignalService
 from serve_app.types import Decision, Reason, Row, Status, VariantName, other_of
+from tests.factories import PRODUCTION
 from tests.unit.decisions import DECIDED
 
-MODELS = Path("models")
+MODELS = PRODUCTION.parent
 ADA = Author("ada", "because", datetime(2026, 3, 1, tzinfo=UTC))
 FIRST = datetime(2026, 3, 2, tzinfo=UTC)
 ROW = Row(1, features=np.ones((2, 3)))
@@ -200,6 +201,7 @@ def test_what_names_itself_like_a_tag_does_no_harm(market: Market) -> None:
     assert "<script>" not in page(found)
 
 
+@pytest.mark.usefixtures("in_the_clone")
 def test_the_commands(market: Market, tmp_path: Path) -> None:
     market.decide(20, epoch=3)
     report_outcomes(market, {})

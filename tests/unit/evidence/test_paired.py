@@ -12,6 +12,7 @@ from serve_app.journal import ScoredByBoth
 from serve_app.model import Bundle, load_bundle
 from serve_app.router.experiments import compare
 from serve_app.types import Advice, Row
+from tests.factories import CANDIDATE, PRODUCTION
 from tests.unit.router.experiments.simulation import HORIZON, SYMBOLS, market
 from tests.unit.router.experiments.test_paired import some
 
@@ -32,7 +33,7 @@ def bundles(pipeline_bundles: tuple[Bundle, Bundle]) -> tuple[Bundle, Bundle]:
 
 @pytest.fixture
 def pipeline_bundles() -> tuple[Bundle, Bundle]:
-    return load_bundle("models/v1.0"), load_bundle("models/v1.1")
+    return load_bundle(PRODUCTION), load_bundle(CANDIDATE)
 
 
 def test_a_verdict_is_that_of_the_pairs_whose_horizon_has_ended(bundles: tuple[Bundle, Bundle]) -> None:

@@ -1,18 +1,13 @@
-from pathlib import Path
-
 import pytest
 
 from serve_app.parity import golden_requests as requests_of
 from serve_app.pipeline import Pipeline
 from serve_app.types import SignalRequest
-from tests.factories import ROOT
 
 
 @pytest.fixture(autouse=True)
-def _in_the_clone(monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folders that the shipped configurations name are relative to it."""
-    monkeypatch.chdir(ROOT)
-    return ROOT
+def _where_configurations_are_read(in_the_clone: None) -> None:
+    """All of them read one."""
 
 
 @pytest.fixture(scope="session")

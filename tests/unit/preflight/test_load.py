@@ -10,7 +10,7 @@ from serve_app.model.stage import Model
 from serve_app.pipeline import Pipeline
 from serve_app.preflight.load import BATCHES, LIMIT_S, measure
 from serve_app.types import SignalRequest
-from tests.factories import CANDIDATE, PRODUCTION, ROOT, Failing, with_stages
+from tests.factories import CANDIDATE, PRODUCTION, Failing, with_stages
 from tests.unit.preflight.bundles import check
 
 
@@ -80,6 +80,5 @@ def test_a_model_that_does_not_answer_must_not_be_deployed(
 
 
 @pytest.mark.parametrize(("path", "deadline"), [(PRODUCTION, "2000 ms"), (CANDIDATE, "1000 ms")])
-def test_the_deadline_is_the_one_of_its_variant(path: Path, deadline: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
+def test_the_deadline_is_the_one_of_its_variant(path: Path, deadline: str) -> None:
     assert f"deadline {deadline}. " in check(path, "load", config=Path("configs/ab_test.yaml")).finding
