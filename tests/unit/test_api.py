@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 from serve_app.api import Call, Front, create_api, hash_key
 from serve_app.api.responses import respond_error
 from serve_app.config import RouterConfig, Topology
-from serve_app.dashboard import Sources
+from serve_app.dashboard import Sources, feed
 from serve_app.documentation import bars_as_columns, bars_as_rows, examples_of
 from serve_app.errors import MonitorUnavailable, Overloaded, ServeAppError, TooManyViewers
 from serve_app.parity import golden_requests
@@ -483,7 +483,9 @@ def test_the_page_needs_no_key_and_what_it_shows_does(watched: Front) -> None:
     assert locked.get("/v1/charts/IBM", headers=known).json()["symbol"] == "IBM"
 
 
-def test_events_are_sent_as_they_come(watched: Front) -> None:
+def test_events_are_sent_as_they_come(watched: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "EVERY_S", 0.05)
+    monkeypatch.setattr(feed, "STREAM_S", 0.25)
     with client_of(watched).stream("GET", "/v1/events") as response:
         assert response.headers["Content-Type"].startswith("text/event-stream")
         lines = [line for line in response.iter_lines() if line]
