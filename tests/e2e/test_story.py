@@ -13,13 +13,14 @@ from click.testing import CliRunner
 from deployments.cli import main
 from serve_app.model import load_bundle
 from serve_app.types import Bars
-from tests.e2e.conftest import serve_run
+from tests.e2e.conftest import ROOT, serve_run
 from tests.factories import every_form, window
 from tests.sizes import size
 from tests.waiting import wait_for
 
 KEY = "control-key"
 SYMBOLS = ("AAPL", "GOOG", "IBM", "MSFT")
+PRODUCTION, CANDIDATE = ("production", "v1.0"), ("candidate", "v1.1")
 BECAUSE = ("--who", "ada", "--why", "a test")
 
 
@@ -55,7 +56,7 @@ def test_the_life_of_a_candidate(url: str, journal: str, bars: dict[str, Bars]) 
         return said("release", step, "--url", url, *BECAUSE, *more)
 
     n = size("decisions that are replayed") // len(SYMBOLS)
-    horizon = load_bundle("models/v1.0").config.label.horizon_bars
+    horizon = load_bundle(ROOT / "models/v1.0").config.label.horizon_bars
 
     assert "shadow on" in change("shadow", "on")
     decided = [one for ago in range(n + horizon, horizon, -1) for one in ask(url, bars, ago)]
@@ -75,19 +76,25 @@ def test_the_life_of_a_candidate(url: str, journal: str, bars: dict[str, Bars]) 
     assert (found["integrity"]["assignment_mismatches"], found["doubts"]) == (0, [])
     assert found == httpx2.get(f"{url}/v1/experiments/v1.0-vs-v1.1", timeout=60).json()
 
-    answers = []
-    for share in ("0.5", "1"):
+    # By the salt of the configuration, MSFT is the first to move.
+    for share, moved in (("0.5", {"MSFT"}), ("1", set(SYMBOLS))):
         assert f"with {float(share):.0%} of the symbols" in change("split", "--share", share)
-        answers.append(settled(url, bars))
-    assert [{one["model_version"] for one in some} for some in answers][-1] == {"v1.1"}
+        answers = settled(url, bars)
+        assert served(answers) == {(one, *(CANDIDATE if one in moved else PRODUCTION)) for one in SYMBOLS}
+        decided += answers
     assert "production v1.1, candidate v1.0" in change("promote")
-    assert {(one["variant"], one["model_version"]) for one in settled(url, bars)} == {("production", "v1.1")}
+    assert served(settled(url, bars)) == {(one, "production", "v1.1") for one in SYMBOLS}
     assert "production v1.0, candidate v1.1" in change("rollback")
-    assert {(one["variant"], one["model_version"]) for one in settled(url, bars)} == {("production", "v1.0")}
+    assert served(settled(url, bars)) == {(one, *PRODUCTION) for one in SYMBOLS}
 
     steps = [line.split()[3] for line in said("release", "history", "--url", url).splitlines()[1:]]
     assert steps == ["seed", "shadow", "split", "split", "promote", "rollback"]
-    replay_all(url, [one["decision_id"] for one in (*decided, *answers[0])])
+    replay_all(url, [one["decision_id"] for one in decided])
+
+
+def served(answers: list[dict[str, Any]]) -> set[tuple[str, str, str]]:
+    """Return by which variant and version each symbol was answered."""
+    return {(one["symbol"], one["variant"], one["model_version"]) for one in answers}
 
 
 def settled(url: str, bars: dict[str, Bars]) -> list[dict[str, Any]]:
