@@ -5,7 +5,7 @@ BIN := $(abspath $(VENV))/bin
 # By content, not by time: a clone, or a second start, installs nothing that is already there.
 STAMP := $(VENV)/.installed-$(shell cat requirements.lock pyproject.toml | cksum | cut -d' ' -f1)
 
-.PHONY: setup demo test check prove bench soak load-test lock
+.PHONY: setup programs demo test check prove bench soak load-test lock
 
 setup: $(STAMP)
 
@@ -20,10 +20,13 @@ $(STAMP):
 demo: setup  ## run the A/B graph and replay real bars through it (ARGS=--exit to stop afterwards)
 	@$(BIN)/signalgraph demo $(ARGS)
 
-test: setup  ## every test, at sizes that fit CI
+programs: setup  # what tests start: on CI, what is missing is installed
+	@$(BIN)/python -m tests.programs
+
+test: programs  ## every test, at sizes that fit CI
 	$(BIN)/python -m pytest $(ARGS)
 
-prove: setup  ## the same tests at full sizes
+prove: programs  ## the same tests at full sizes
 	SIGNALGRAPH_PROVE=1 $(BIN)/python -m pytest $(ARGS)
 
 check: setup  ## formatting, lint, types, import rules, configurations, bundles

@@ -10,16 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
-import pytest
 
+from tests.programs import needed
 from tests.waiting import free_port, wait_for
 
 _USER = "postgres"
-
-
-def _programs() -> Path | None:
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
-    return found[-1].parent if found else None
 
 
 def answers(url: str) -> bool:
@@ -64,9 +59,7 @@ class Postgres:
 @contextmanager
 def cluster() -> Iterator[Postgres]:
     """Give a running server with an empty database; skip where PostgreSQL is not installed."""
-    programs = _programs()
-    if programs is None:
-        pytest.skip("needs PostgreSQL: apt-get install postgresql")
+    programs = needed("postgres").parent
     folder = Path(tempfile.mkdtemp(prefix="sg-pg-", dir="/tmp"))
     try:
         server = Postgres(programs, folder)

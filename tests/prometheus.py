@@ -1,6 +1,5 @@
 """A Prometheus of our own, from Debian's package, on a free loopback port, with the configuration that ships."""
 
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-import pytest
 import yaml
 
+from tests.programs import needed
 from tests.waiting import free_port, wait_for
 
 CONFIGS = Path(__file__).parents[1] / "configs/prometheus"
@@ -42,15 +41,10 @@ class Prometheus:
 
 @contextmanager
 def prometheus(discovery: Path, folder: Path) -> Iterator[Prometheus]:
-    """Scrape what Ray lists in a file, every few seconds; skip where Prometheus is not installed.
-
-    No scrape may take longer than the interval: that of a second was too short for Ray's agent on a busy machine.
-    """
-    program = shutil.which("prometheus")
-    if program is None:
-        pytest.skip("needs Prometheus: apt-get install prometheus")
+    """Scrape what Ray lists in a file, every second; skip where Prometheus is not installed."""
+    program = needed("prometheus")
     config = yaml.safe_load((CONFIGS / "prometheus.yaml").read_text())
-    config["global"] = {"scrape_interval": "5s", "evaluation_interval": "1s"}
+    config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
     config["rule_files"] = [str(CONFIGS / "alerts.yaml")]
     config["scrape_configs"][0]["file_sd_configs"] = [{"files": [str(discovery)], "refresh_interval": "2s"}]
     (folder / "prometheus.yaml").write_text(yaml.safe_dump(config))

@@ -16,9 +16,11 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+from tests.programs import needed
 from tests.waiting import wait_for
 
 AXE = "axe-core@4.14.1"
+PATIENCE = ("--fetch-timeout=30000", "--fetch-retries=1", "--fetch-retry-mintimeout=1000")
 DESKTOP, PHONE = (1400, 900), (390, 844)
 SCREENSHOTS = Path(os.environ.get("SIGNALGRAPH_SCREENSHOTS", Path(__file__).parents[2] / ".screenshots"))
 SERIOUS = ("serious", "critical")
@@ -28,9 +30,7 @@ SERIOUS = ("serious", "critical")
 @contextmanager
 def chromium(size: tuple[int, int]) -> Iterator["Page"]:
     """Start one, without a window; skip where there is none."""
-    browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if browser is None or driver is None:
-        pytest.skip("needs Chromium: apt-get install chromium chromium-driver")
+    browser, driver = str(needed("chromium")), str(needed("chromedriver"))
     options = webdriver.ChromeOptions()
     options.binary_location = browser
     for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"):
@@ -132,10 +132,8 @@ class Page:
 
 def axe_core(folder: Path) -> str:
     """Return the script of axe-core, from npm; skip where there is none."""
-    npm = shutil.which("npm")
-    if npm is None:
-        pytest.skip("needs npm, for axe-core")
-    packed = subprocess.run([npm, "pack", AXE], cwd=folder, capture_output=True, text=True, check=False, timeout=120)
+    pack = [str(needed("npm")), "pack", AXE, *PATIENCE]
+    packed = subprocess.run(pack, cwd=folder, capture_output=True, text=True, check=False, timeout=120)
     if packed.returncode:
         pytest.skip(f"needs a registry of npm, for axe-core: {packed.stderr[-200:]}")
     (archive,) = folder.glob("axe-core-*.tgz")

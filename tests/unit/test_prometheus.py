@@ -1,7 +1,6 @@
 """The alert rules, in Prometheus's own words."""
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pytest
 import yaml
 
 from serve_app.errors import SERVER_CODES
+from tests.programs import needed
 
 FOLDER = Path(__file__).parents[2] / "configs/prometheus"
 NEVER_ANSWERED = {"config", "bundle", "registry", "repository"}
@@ -19,10 +19,7 @@ NEVER_ANSWERED = {"config", "bundle", "registry", "repository"}
     "command", [("check", "config", "prometheus.yaml"), ("test", "rules", "alerts_test.yaml")], ids=" ".join
 )
 def test_promtool_finds_nothing_wrong(command: tuple[str, ...]) -> None:
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("needs promtool: apt-get install prometheus")
-    said = subprocess.run([promtool, *command], cwd=FOLDER, capture_output=True, text=True, check=False)
+    said = subprocess.run([needed("promtool"), *command], cwd=FOLDER, capture_output=True, text=True, check=False)
     assert said.returncode == 0, said.stdout + said.stderr
 
 
