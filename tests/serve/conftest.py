@@ -5,6 +5,7 @@ import os
 import secrets
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -104,38 +105,40 @@ def app_config(
     )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def http_port() -> Iterator[int]:
     """A Ray of our own, with Serve on a free port."""
     port, run_id = free_port(), secrets.token_hex(8)
-    # Ray's processes inherit these: one to find them by, one to keep it readable there.
-    os.environ |= {processes.RUN_ID: run_id, "SPT_NOENV": "1"}
-    # Handles call by gRPC, as they do under `signalgraph up`; plain actor calls are used in tests/e2e.
-    os.environ["RAY_SERVE_USE_GRPC_BY_DEFAULT"] = "1"
-    with tempfile.TemporaryDirectory(prefix="sg-", dir="/tmp") as folder:
+    with ExitStack() as ends:
+        patch = ends.enter_context(pytest.MonkeyPatch.context())
+        # Ray's processes inherit these: one to find them by, one to keep it readable there.
+        patch.setenv(processes.RUN_ID, run_id)
+        patch.setenv("SPT_NOENV", "1")
+        # Handles call by gRPC, as they do under `signalgraph up`; plain actor calls are used in tests/e2e.
+        patch.setenv("RAY_SERVE_USE_GRPC_BY_DEFAULT", "1")
+        folder = ends.enter_context(tempfile.TemporaryDirectory(prefix="sg-", dir="/tmp"))
+        ends.callback(processes.end, run_id)
+        ends.callback(ray.shutdown)
         ray.init(
             address="local",
-            num_cpus=24,  # logical: what replicas reserve
+            num_cpus=32,  # logical: what replicas reserve
             include_dashboard=False,
             log_to_driver=False,
             _temp_dir=folder,
             runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}},
         )
+        ends.callback(serve.shutdown)
         serve.start(http_options={"host": "127.0.0.1", "port": port})
         yield port
-        serve.shutdown()  # type: ignore[no-untyped-call]
-        ray.shutdown()
-        del os.environ[processes.RUN_ID], os.environ["RAY_SERVE_USE_GRPC_BY_DEFAULT"]
-        processes.end(run_id)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def notes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the faulty model writes what it did: sizes of slow batches, and whether it has died."""
     return tmp_path_factory.mktemp("notes")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Versions v1.0, v1.1, v1.2, and v1.3, which does not compute what its golden cases say."""
     folder = tmp_path_factory.mktemp("repository")
@@ -149,31 +152,36 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def graphs(http_port: int, notes: Path, repository: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+@pytest.fixture(scope="package")
+def graphs(http_port: int, notes: Path, repository: Path) -> dict[str, str]:
     """Every topology under a route of its own; the candidate is the faulty model, and answers all in `faulty`."""
     twice: dict[str, Any] = {"num_replicas": 2, "max_ongoing_requests": 16, "ray_actor_options": {"num_cpus": 0.1}}
     models = {"production": str(repository / "v1.0"), "candidate": str(repository / "v1.1")}
     production, other = (ModelAppConfig.model_validate({"variant": v, "bundle": b}) for v, b in models.items())
-    serve.run(build_model(production), name="model-production", route_prefix=None)
     faulty = serve.deployment(name="model", **twice)(FaultyModel)
     candidate = faulty.bind(Shelf.of(models["candidate"]), other, str(notes))
-    serve.run(candidate, name="model-candidate", route_prefix=None)
     configs = {str(topology): app_config(topology, share=0.0) for topology in Topology}
     configs["faulty"] = app_config(Topology.STAGED, share=1.0)
     configs["hasty"] = app_config(Topology.MODEL_REMOTE, share=1.0, deadline_ms=150)
     configs["eager"] = app_config(Topology.FUSED, share=0.0, model=ModelConfig(runtime=Runtime.TORCH))
     configs["locked"] = app_config(Topology.MODEL_REMOTE, share=0.0, auth=Auth.API_KEYS)
-    monkeypatch.setenv(API_KEYS, KEYS)
-    for name, config in configs.items():
-        serve.run(build_app(config), name=name, route_prefix=f"/{name}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(API_KEYS, KEYS)
+        applications = {name: build_app(config) for name, config in configs.items()}
+    serve.run_many(
+        [
+            serve.RunTarget(build_model(production), "model-production", route_prefix=None),
+            serve.RunTarget(candidate, "model-candidate", route_prefix=None),
+            *(serve.RunTarget(one, name, f"/{name}") for name, one in applications.items()),
+        ]
+    )
     urls = {name: f"http://127.0.0.1:{http_port}/{name}" for name in configs}
     for url in urls.values():
         wait_until_ready(f"{url}/v2/health/ready")
     return urls
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def sabotaged(graphs: dict[str, str], http_port: int) -> str:
     """The staged graph with a feature that is not what training computed. It never becomes ready."""
     assert "staged" in graphs  # with the models that it asks
@@ -184,7 +192,7 @@ def sabotaged(graphs: dict[str, str], http_port: int) -> str:
     return f"http://127.0.0.1:{http_port}/sabotaged"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def unhurried(graphs: dict[str, str], http_port: int) -> str:
     """The staged graph with a strategy that takes seconds; its models are there already."""
     assert "staged" in graphs
@@ -195,7 +203,7 @@ def unhurried(graphs: dict[str, str], http_port: int) -> str:
     return f"http://127.0.0.1:{http_port}/unhurried"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def other_features(http_port: int, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A graph on a model whose features come from the client."""
     bundle = on_other_features(load_bundle(PRODUCTION), tmp_path_factory.mktemp("models") / "v4.0")
@@ -211,13 +219,7 @@ def wait_until_ready(url: str) -> None:
     wait_for(lambda: httpx2.get(url).status_code == 200, 60, lambda: httpx2.get(url).text)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def client() -> Iterator[httpx2.Client]:
     with httpx2.Client(timeout=60) as http:
         yield http
-
-
-@pytest.fixture(scope="session")
-def monkeypatch() -> Iterator[pytest.MonkeyPatch]:
-    with pytest.MonkeyPatch.context() as patch:
-        yield patch

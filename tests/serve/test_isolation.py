@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import socket
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 
+from deployments import processes
 from serve_app.types import Bars
 from tests.factories import window
+from tests.replicas import replicas
 from tests.serve.conftest import DEADLY, POISON, SLOW
 from tests.serve.requests import with_sentiment
 from tests.waiting import wait_for
@@ -138,5 +141,8 @@ def test_a_model_that_misses_the_deadline_means_an_abstention(
 
 
 def test_a_replica_that_dies_with_a_batch_costs_no_answer(graphs: dict[str, str], bars: dict[str, Bars]) -> None:
+    run_id, model = os.environ[processes.RUN_ID], "model-candidate:model"
+    before = set(replicas(run_id, model))
     answers = all_at_once(graphs["faulty"], bodies(bars, 8, DEADLY))
     assert [answer.json()["status"] for answer in answers] == ["ok"] * 8
+    wait_for(lambda: len(before - set(replicas(run_id, model))) == 1, 10, lambda: f"none of {before} has died")

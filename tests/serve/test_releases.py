@@ -57,10 +57,11 @@ class Graph:
 
 
 def deploy(name: str, config: AppConfig) -> None:
-    """Run a graph with two routers, or run it again."""
+    """Run a graph with two replicas of each deployment, or run it again."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(CONTROL_KEY, "control")
-        patch.setitem(graph_module._ROUTER, "num_replicas", 2)
+        for options in (graph_module._ROUTER, graph_module._STAGE):
+            patch.setitem(options, "num_replicas", 2)
         serve.run(build_app(config), name=name, route_prefix=f"/{name}")
 
 
@@ -264,11 +265,11 @@ def test_a_replica_that_joins_holds_what_the_others_hold(graph: Graph, deploymen
         return replicas.broadcast("held").results(timeout_s=30)
 
     before = held()
+    assert len(before) == 2  # of one alone, nobody is left to ask
     assert all(candidate in digests for digests in before)
-    if len(before) > 1:  # of one alone, nobody is left to ask
-        kill(os.environ[processes.RUN_ID], deployment)
-        wait_for(lambda: len(held()) == len(before), 30, lambda: f"{held()}")
-        assert all(candidate in digests for digests in held())
+    kill(os.environ[processes.RUN_ID], deployment)
+    wait_for(lambda: len(held()) == 2, 30, lambda: f"{held()}")
+    assert all(candidate in digests for digests in held())
     with_candidate(graph, "v1.1")
 
 
