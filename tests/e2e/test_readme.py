@@ -101,6 +101,8 @@ def reader(folder: Path) -> Iterator[Reader]:
         "SIGNALGRAPH_CONTROL_KEY": "key-of-the-desk",
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
     }
+    # The README's curl prints an error as it prints an answer; here a 4xx or 5xx fails the line.
+    (folder / ".curlrc").write_text("fail-with-body\n")
     someone = Reader(folder, environment)
     try:
         yield someone
