@@ -6,7 +6,7 @@ import math
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
-from typing import cast
+from typing import ClassVar, cast
 
 import pytest
 import uvloop
@@ -25,11 +25,11 @@ DISCONNECTS, TIMEOUT = b"x-request-disconnect-disabled", b"x-request-timeout-sec
 class Counted(asyncio.Protocol):
     """Counts connections, and echoes."""
 
-    made = 0
+    made: ClassVar[list[asyncio.Transport]] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        type(self).made += 1
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass of it
+        self.made.append(self._transport)
 
     def data_received(self, data: bytes) -> None:
         self._transport.write(data)
@@ -56,20 +56,28 @@ def clients(listening: socket.socket) -> Iterator[list[socket.socket]]:
 async def turns_until(made: int) -> int:
     """Return after how many turns of the loop as many connections are accepted."""
     turns = 0
-    while Counted.made < made and turns < 10 * WAITING:
+    while len(Counted.made) < made and turns < 10 * WAITING:
         await asyncio.sleep(0)
         turns += 1
     return turns
 
 
+async def hang_up(server: asyncio.AbstractServer) -> None:
+    """Leave no connection open when the loop ends."""
+    server.close()
+    for transport in Counted.made:
+        transport.abort()
+    await asyncio.sleep(0)
+
+
 async def accept_in_one_turn(sock: socket.socket, clients: list[socket.socket]) -> int:
-    Counted.made = 0
+    Counted.made.clear()
     accepts = AcceptsAll(asyncio.get_running_loop())
     server = await accepts.create_server(Counted, sock=sock)
     turns = await turns_until(len(clients))
     answers = await asyncio.gather(*(asyncio.to_thread(client.recv, 10) for client in clients))
     assert answers == [b"%d" % number for number in range(len(clients))]
-    server.close()
+    await hang_up(server)
     return turns
 
 
@@ -84,9 +92,11 @@ def test_uvloop_alone_accepts_one_a_turn(listening: socket.socket, clients: list
     """When this fails, libuv accepts in a loop again, and AcceptsAll is in vain."""
 
     async def alone() -> int:
-        Counted.made = 0
-        await asyncio.get_running_loop().create_server(Counted, sock=listening)
-        return await turns_until(len(clients))
+        Counted.made.clear()
+        server = await asyncio.get_running_loop().create_server(Counted, sock=listening)
+        turns = await turns_until(len(clients))
+        await hang_up(server)
+        return turns
 
     assert uvloop.run(alone()) >= WAITING
 
@@ -99,9 +109,9 @@ def test_a_server_that_was_closed_accepts_nobody(listening: socket.socket) -> No
         listening.close()
         accepts._rest(Counted, listening)  # a turn late
 
-    Counted.made = 0
+    Counted.made.clear()
     uvloop.run(closed())
-    assert Counted.made == 0
+    assert Counted.made == []
 
 
 def test_a_server_without_a_socket_is_the_loops_own() -> None:
@@ -112,7 +122,7 @@ def test_a_server_without_a_socket_is_the_loops_own() -> None:
         writer.write(b"hello")
         answer = await reader.read(10)
         writer.close()
-        server.close()
+        await hang_up(server)
         return answer
 
     assert uvloop.run(own()) == b"hello"

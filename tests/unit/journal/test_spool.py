@@ -223,17 +223,17 @@ def test_what_a_killed_router_had_kept_arrives_once(spool: Spool, database: Data
     chance = random.Random(11)  # noqa: S311
     for number in range(size("routers that are killed")):
         command = [sys.executable, "-c", WRITER, str(tmp_path / "spool"), str(number)]
-        writer = subprocess.Popen(command, cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        assert writer.stdout is not None
-        assert writer.stdout.readline() == "ready\n"
-        assert writer.stdin is not None
-        writer.stdin.write("go\n")
-        writer.stdin.flush()
-        said = [writer.stdout.readline() for _ in range(chance.randrange(1, 300))]
-        spool.ship(database.keep)  # as routers that live do meanwhile
-        writer.send_signal(signal.SIGKILL)
-        said += writer.stdout.readlines()
-        assert writer.wait() == -signal.SIGKILL
+        with subprocess.Popen(command, cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
+            assert writer.stdout is not None
+            assert writer.stdout.readline() == "ready\n"
+            assert writer.stdin is not None
+            writer.stdin.write("go\n")
+            writer.stdin.flush()
+            said = [writer.stdout.readline() for _ in range(chance.randrange(1, 300))]
+            spool.ship(database.keep)  # as routers that live do meanwhile
+            writer.send_signal(signal.SIGKILL)
+            said += writer.stdout.readlines()
+        assert writer.returncode == -signal.SIGKILL
         acknowledged = sum(line.endswith("\n") for line in said)
         spool.ship(database.keep)
         found = [content for content in database.kept if content.startswith(b"%d " % number)]
