@@ -18,7 +18,7 @@ _MS = [0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0
 _TELL_S = 0.1
 """For how long refusals gather."""
 
-label_alike()  # Ray Serve imports this with the code of a replica before it measures anything there: no hook is as early
+label_alike()  # Ray Serve imports this with the code of a replica, before it measures anything there
 
 
 class BatchMetrics:

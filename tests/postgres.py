@@ -59,7 +59,7 @@ class Postgres:
 @contextmanager
 def cluster() -> Iterator[Postgres]:
     """Give a running server with an empty database; skip where PostgreSQL is not installed."""
-    programs = needed("postgres").parent
+    programs = needed("initdb").parent
     folder = Path(tempfile.mkdtemp(prefix="sg-pg-", dir="/tmp"))
     try:
         server = Postgres(programs, folder)

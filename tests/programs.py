@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 PACKAGES = {
-    "postgres": "postgresql",
+    "initdb": "postgresql",
     "prometheus": "prometheus",
     "promtool": "prometheus",
     "chromium": "chromium",
@@ -20,7 +20,8 @@ PACKAGES = {
     "npm": "npm",
 }
 """Program → package."""
-_APT_GET = ("apt-get", "-q", "-o", "Acquire::http::Timeout=20", "-o", "DPkg::Lock::Timeout=60")
+_PATIENCE = ("Acquire::Retries=1", "Acquire::http::Timeout=20", "DPkg::Lock::Timeout=60")
+_APT_GET = ["apt-get", "-q", *(f"-o{option}" for option in _PATIENCE)]
 _UPDATE = [*_APT_GET, "update", "--error-on=any"]
 _INSTALL = [*_APT_GET, "install", "-y", "--no-install-recommends"]
 

@@ -147,8 +147,8 @@ def graph(tmp_path_factory: pytest.TempPathFactory, bars: dict[str, Bars]) -> It
     memory_limit = memory_in_use() + GRAPH_MEMORY
     document = watched(receiver, folder, memory_limit)
     # A replica reports before it has begun in earnest, as one does that takes long: see `deployments.event_loops`.
-    often = {"RAY_metrics_report_interval_ms": "500"}
-    with serve_run(document, journal=journal, SIGNALGRAPH_WEBHOOK_SECRET=KEY, **often) as url:
+    variables = {"RAY_metrics_report_interval_ms": "500", "SIGNALGRAPH_WEBHOOK_SECRET": KEY}
+    with serve_run(document, False, journal, **variables) as url:
         yield Graph(url, journal, receiver, bars, folder / "decisions-0.jsonl", memory_limit)
     receiver.close()
 

@@ -1,7 +1,6 @@
 """Whatever dies under load, each answer that a client has seen is in the journal exactly once."""
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -99,9 +98,8 @@ def test_every_answer_is_in_the_journal_exactly_once(
         url = stack.enter_context(serve_run(two_routers(database), haproxy=True, journal=database.url))
         with asking(url, bars) as clients:
             everything_dies(url, clients, database)
-        print(clients.statuses, len(clients.asked), Counter(a["reason"] for a in clients.answers))
-        # 503: for a moment nobody could be asked, or what was decided could not be written down.
-        assert clients.statuses.keys() <= {200, 503}
+        assert clients.statuses.keys() <= {200, 503}  # 503: for a moment there was no router to ask
+        assert {answer["reason"] for answer in clients.answers} <= {None, "model_unavailable", "deadline"}
         given = {answer["decision_id"]: {field: answer[field] for field in KEPT_AS} for answer in clients.answers}
         assert len(given) == len(clients.answers)
         wait_for(lambda: given.keys() <= kept(database).keys(), 60, lambda: f"lost: {given.keys() - kept(database)}")
