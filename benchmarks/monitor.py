@@ -13,9 +13,9 @@ import numpy as np
 from benchmarks.command import write
 from deployments.monitor import packed, unpacked
 from serve_app.config import AlertsConfig
+from serve_app.identity import decision_id
 from serve_app.model import load_bundle
 from serve_app.monitor import Gathering, Learnt, MonitorState, readings
-from serve_app.service import decision_id
 from serve_app.types import Action, Decision, Status, VariantName
 
 OUT = Path("benchmarks/results/monitor.json")

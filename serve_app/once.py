@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from serve_app.errors import IdempotencyConflict
+from serve_app.identity import decision_id, timestamp_of
 from serve_app.journal import Record, decision_of
-from serve_app.service import CurrentService, Refused, decision_id, timestamp_of
+from serve_app.service import CurrentService, Refused
 from serve_app.types import Decision, SignalRequest
 
 Answer = Decision | Refused

@@ -1,17 +1,14 @@
 """The signal service: requests in, decisions out. Assigns symbols to variants and answers for those that may serve."""
 
 import asyncio
-import hashlib
 import logging
-import uuid
-import zlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from itertools import chain
 from typing import cast
 
 from serve_app.errors import InvalidPosition, ServeAppError, SpoolUnavailable
+from serve_app.identity import Identify, timestamp_of
 from serve_app.parity import check_golden
 from serve_app.pipeline import Pipeline
 from serve_app.router import FIRST_EPOCH, Assignment
@@ -19,9 +16,7 @@ from serve_app.shadow import Answered, Offer
 from serve_app.types import (
     FLAT,
     Action,
-    Bars,
     Decision,
-    FeatureRows,
     Outcome,
     Position,
     Reason,
@@ -35,9 +30,6 @@ from serve_app.types import (
 DEFECT = "internal error; the service's log has the details"
 PROVE_TIMEOUT_S = 10.0
 NOT_YET = "its golden cases have not been reproduced yet"
-_DECISIONS = uuid.UUID("6f1c5a0e-3f0b-5e7c-9d7e-5b1f4c2f9a11").bytes
-"""Namespace of decision ids."""
-
 
 log = logging.getLogger(__name__)
 
@@ -83,49 +75,6 @@ def _refused(error: Exception, request: SignalRequest) -> Refused:
         log.error("a request for %s: a defect", request.symbol, exc_info=error)
         error = ServeAppError(DEFECT)
     return Refused(error, request.symbol, request.position)
-
-
-Identify = Callable[[int, SignalRequest], str]
-"""Returns the id of the decision on a request, given its place in the call."""
-
-
-def decision_id(identity: str, place: int) -> str:
-    """Derive the id of a decision (UUIDv5) from what its call goes by, and its place in it."""
-    # What uuid.uuid5 returns as text, at a third of its time.
-    name = hashlib.sha1(_DECISIONS + f"{identity}/{place}".encode(), usedforsecurity=False).hexdigest()
-    variant = "89ab"[int(name[16], 16) & 3]
-    return f"{name[:8]}-{name[8:12]}-5{name[13:16]}-{variant}{name[17:20]}-{name[20:32]}"
-
-
-def timestamp_of(request: SignalRequest) -> datetime | None:
-    """When the last bar was, if the client said."""
-    if not isinstance(request.history, Bars):
-        return request.history.timestamp
-    last: datetime = request.history.timestamp[-1].item()
-    return last.replace(tzinfo=UTC)
-
-
-def _moment_of(request: SignalRequest) -> str:
-    """Return what tells a request from others on its symbol: its time or, where the client gave none, its numbers."""
-    history = request.history
-    if isinstance(history, FeatureRows) and history.timestamp is None:
-        return f"{zlib.crc32(history.values.tobytes())}"
-    return f"{timestamp_of(request)}"
-
-
-def by_request(request_id: str) -> Identify:
-    """Derive ids from a request id and what is asked.
-
-    So a request that a proxy sends twice is decided under one id, and requests of a client who gives all of them one
-    request id are not.
-    """
-
-    def identify(place: int, asked: SignalRequest) -> str:
-        position = asked.position
-        held = f"{position.status}/{position.time_in_position_hours}/{position.time_in_position_bars}"
-        return decision_id(f"{request_id}/{asked.symbol}/{_moment_of(asked)}/{held}", place)
-
-    return identify
 
 
 class SignalService:

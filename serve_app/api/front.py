@@ -15,8 +15,9 @@ from serve_app.dashboard import Sources
 from serve_app.documentation import Examples
 from serve_app.errors import ServeAppError
 from serve_app.evidence import Experiments
+from serve_app.identity import Identify
 from serve_app.once import Once
-from serve_app.service import Identify, Refused
+from serve_app.service import Refused
 from serve_app.types import Decision, SignalRequest
 
 

@@ -21,6 +21,7 @@ from serve_app.api.responses import (
     respond_unread,
 )
 from serve_app.errors import BodyTimeout, MalformedRequest, ServeAppError, Unauthorized
+from serve_app.identity import by_request
 from serve_app.once import identity_of
 from serve_app.schemas import (
     STREAM,
@@ -38,7 +39,7 @@ from serve_app.schemas import (
     split_batch,
     what_can_be_read,
 )
-from serve_app.service import DEFECT, Refused, by_request
+from serve_app.service import DEFECT, Refused
 from serve_app.types import Decision, SignalRequest
 
 CLIENT_CLOSED_REQUEST = 499

@@ -4,7 +4,7 @@ The body is the long table that a quant has anyway, `symbol`, `timestamp` and a 
 rows of one symbol are one request.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from serve_app.errors import InvalidPosition, MalformedRequest, MissingColumns, ServeAppError, WrongType
 from serve_app.schemas.bodies import MAX_SYMBOL, PositionBody
 from serve_app.schemas.columns import FIRST_YEAR, check_names, shown
-from serve_app.schemas.decode import TIMESTAMP, Limits, check_body, check_count, check_length, position_of
+from serve_app.schemas.decode import TIMESTAMP, FeatureList, Limits, check_body, check_count, check_length, position_of
 from serve_app.types import FLAT, Bars, FeatureRows, FloatArray, Position, SignalRequest, TimeArray
 
 STREAM = "application/vnd.apache.arrow.stream"
@@ -32,10 +32,6 @@ _LAST_DAY = np.datetime64("9999-12-31")
 # Slots of the flatbuffers of the IPC format (Message.fbs): where a message says that its buffers are compressed.
 _HEADER_TYPE, _HEADER, _DICTIONARY_DATA, _COMPRESSION = 6, 8, 6, 10
 _DICTIONARY_BATCH, _RECORD_BATCH = 2, 3
-
-
-FeatureList = Callable[[str], Collection[str]]
-"""Returns the features of a symbol."""
 
 
 @dataclass(frozen=True, slots=True)

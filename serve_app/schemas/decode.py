@@ -39,6 +39,8 @@ _SHOWN = 64
 BodyT = TypeVar("BodyT", bound=BaseModel)
 CellOf = Callable[[str, int], str]
 """How the cell in a column and row is called in a message."""
+FeatureList = Callable[[str], Collection[str]]
+"""Returns the features of a symbol."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,11 +201,8 @@ def parse_signal(document: Any, limits: Limits) -> SignalRequest:
     raise MalformedRequest("send either bars or features, and not both; see /docs")
 
 
-def parse_predict(document: Any, limits: Limits, feature_list: Callable[[str], Collection[str]]) -> SignalRequest:
-    """Turn one decoded body of `POST /predict` into a request: features if every row has them all, else bars.
-
-    `feature_list` returns the features of a symbol.
-    """
+def parse_predict(document: Any, limits: Limits, feature_list: FeatureList) -> SignalRequest:
+    """Turn one decoded body of `POST /predict` into a request: features if every row has them all, else bars."""
     body = structure(PredictBody, document)
     rows, key = body.historical_data, "historical_data"
     position = FLAT if body.position is None else position_of(body.position)

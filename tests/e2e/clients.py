@@ -11,8 +11,8 @@ from typing import Any
 import httpx2
 
 from serve_app.documentation import bars_as_columns
+from serve_app.identity import by_request
 from serve_app.schemas import REQUEST_ID
-from serve_app.service import by_request
 from serve_app.types import Bars, SignalRequest
 from tests.factories import window
 from tests.waiting import wait_for

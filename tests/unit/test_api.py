@@ -15,11 +15,12 @@ from serve_app.config import RouterConfig, Topology
 from serve_app.dashboard import Sources, feed
 from serve_app.documentation import bars_as_columns, bars_as_rows, examples_of
 from serve_app.errors import MonitorUnavailable, Overloaded, ServeAppError, TooManyViewers
+from serve_app.identity import Identify, by_request
 from serve_app.parity import golden_requests
 from serve_app.pipeline import Pipeline
 from serve_app.router import Assignment
 from serve_app.schemas import STREAM
-from serve_app.service import Identify, Lane, Refused, SignalService, by_request
+from serve_app.service import Lane, Refused, SignalService
 from serve_app.types import Action, Bars, Decision, HoldingUnit, SignalRequest, VariantName
 from tests.factories import (
     NEEDED,

@@ -13,7 +13,7 @@ import pytest
 from serve_app.config import DecisionLogConfig
 from serve_app.decision_log import WAITING, DecisionLog, Given
 from serve_app.errors import BundleCorrupt, ConfigError, ServeAppError, UnknownSymbol
-from serve_app.service import decision_id
+from serve_app.identity import decision_id
 from serve_app.types import Decision, Reason
 from tests.unit.monitor.answers import decision
 

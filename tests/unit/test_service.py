@@ -18,9 +18,10 @@ from serve_app.errors import (
     TooFewBars,
     UnknownSymbol,
 )
+from serve_app.identity import by_request, decision_id
 from serve_app.pipeline import Pipeline
 from serve_app.router import Assignment
-from serve_app.service import NOT_YET, CurrentService, Lane, Refused, SignalService, by_request, decision_id
+from serve_app.service import NOT_YET, CurrentService, Lane, Refused, SignalService
 from serve_app.types import (
     Action,
     Bars,
@@ -157,6 +158,12 @@ def test_decision_ids_are_settled_for_ever() -> None:
 
 def test_an_index_and_a_request_id_do_not_run_into_each_other() -> None:
     assert decision_id("a/1", 2) != decision_id("a", 12)
+
+
+def test_a_request_id_and_a_symbol_do_not_run_into_each_other(bars: dict[str, Bars]) -> None:
+    pairs = [("a/b", "c"), ("a", "b/c"), ("a", "b c"), ("a/b", "/c")]
+    ids = {by_request(request_id)(0, SignalRequest(symbol, bars["IBM"])) for request_id, symbol in pairs}
+    assert len(ids) == len(pairs)
 
 
 def test_the_timestamp_is_that_of_the_last_bar_in_utc(service: SignalService, bars: dict[str, Bars]) -> None:

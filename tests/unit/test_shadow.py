@@ -11,11 +11,12 @@ import orjson
 import pytest
 
 from serve_app.errors import SpoolUnavailable
+from serve_app.identity import by_request, decision_id
 from serve_app.pipeline import Pipeline
 from serve_app.preprocess import TECH23
 from serve_app.router import Assignment
 from serve_app.schemas import Limits, decode_signal, parse_arrow, parse_json, parse_signal
-from serve_app.service import Lane, SignalService, by_request, decision_id
+from serve_app.service import Lane, SignalService
 from serve_app.shadow import CAPACITY, Answered, Shadow, sampled
 from serve_app.types import Bars, Decision, FeatureRows, SignalRequest, Status, VariantName
 from tests.factories import (

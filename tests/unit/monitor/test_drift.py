@@ -9,6 +9,7 @@ from serve_app.monitor.drift import BLOCK, FALSE_ALARM_BLOCKS, DriftWatch, Seen
 from serve_app.reference import Reference
 from serve_app.training.reference import blocks, seen_in_training
 from serve_app.types import Bars, Float32Array
+from tests.factories import PRODUCTION
 from tests.sizes import size
 
 TRAIN_END = np.datetime64("2009-03-26")
@@ -16,14 +17,14 @@ TRAIN_END = np.datetime64("2009-03-26")
 
 @pytest.fixture(scope="module")
 def reference() -> Reference:
-    found = load_bundle("models/v1.0").reference
+    found = load_bundle(PRODUCTION).reference
     assert found is not None
     return found
 
 
 @pytest.fixture(scope="module")
 def trained(bars: dict[str, Bars]) -> dict[str, Float32Array]:
-    return seen_in_training(load_bundle("models/v1.0"), bars, TRAIN_END)
+    return seen_in_training(load_bundle(PRODUCTION), bars, TRAIN_END)
 
 
 def watch(reference: Reference) -> DriftWatch:
@@ -41,7 +42,7 @@ def seen_after(bars: Bars, symbol: str, rows: int, **columns: float) -> Float32A
     """What v1.0 sees of the last rows of its training period, from 200 bars before of which they are shifted."""
     end = int(np.searchsorted(bars.timestamp, TRAIN_END, side="right"))
     changed = shifted(bars.until(end + 10), end - rows - 200, **columns)
-    return seen_in_training(load_bundle("models/v1.0"), {symbol: changed}, TRAIN_END)[symbol][-rows:]
+    return seen_in_training(load_bundle(PRODUCTION), {symbol: changed}, TRAIN_END)[symbol][-rows:]
 
 
 PRICES = dict.fromkeys(["open", "high", "low", "close"], 3.0)

@@ -11,6 +11,7 @@ from serve_app.monitor import Gathering, Learnt, MonitorState
 from serve_app.monitor.state import SILENT_S, failures
 from serve_app.schemas import encode
 from serve_app.types import Action, Kind, Reason, VariantName
+from tests.factories import ROOT
 from tests.unit.monitor.answers import NOW, decision, router, state, told
 
 PRODUCTION, CANDIDATE = VariantName.PRODUCTION, VariantName.CANDIDATE
@@ -166,7 +167,7 @@ def test_a_monitor_that_begins_again_hears_from_the_routers_what_the_journal_doe
 
 
 def test_what_is_told_before_its_reference_is_known_is_looked_at_then() -> None:
-    reference = load_bundle("models/v1.0").reference
+    reference = load_bundle(ROOT / "models/v1.0").reference
     assert reference is not None
     monitor, by = state(), router()
     rows = np.random.default_rng(0).normal(size=(100, 23)).astype(np.float32)
@@ -226,7 +227,7 @@ def test_the_memory_that_counts_is_that_of_the_fullest_node_that_still_tells() -
 
 
 def test_what_a_model_saw_is_looked_at_once_however_often_it_is_told() -> None:
-    reference = load_bundle("models/v1.0").reference
+    reference = load_bundle(ROOT / "models/v1.0").reference
     assert reference is not None
     monitor, by = state(), router()
     monitor.learn("sha256:0", Learnt("v1.0", reference))
