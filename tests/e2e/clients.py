@@ -1,7 +1,6 @@
 """Clients who go on asking while a graph is disturbed, and what they were told."""
 
 import threading
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -10,6 +9,7 @@ from typing import Any
 
 import httpx2
 
+from serve_app.client import NOBODY
 from serve_app.documentation import bars_as_columns
 from serve_app.identity import by_request
 from serve_app.schemas import REQUEST_ID
@@ -30,7 +30,8 @@ class Clients:
         self.asked: list[str] = []
         """The ids of the decisions that were asked for."""
         self.answers: list[dict[str, Any]] = []
-        self._statuses: list[int] = []
+        self.others: list[str] = []
+        """What was said in place of an answer."""
         self._url = url
         self._bars = [(one, window(bars[one], ago)) for ago in range(WINDOWS) for one in SYMBOLS]
         self._bodies = [{"symbol": symbol, "bars": bars_as_columns(some)} for symbol, some in self._bars]
@@ -48,14 +49,14 @@ class Clients:
                 # A proxy that takes over new routers closes connections between two requests: no answer.
                 with suppress(httpx2.RemoteProtocolError):
                     response = http.post(f"{self._url}/v1/signals", json=body, headers={REQUEST_ID: request_id})
-                    self._statuses.append(response.status_code)
                     if response.status_code == 200:
                         self.answers.append(response.json())
+                    else:
+                        self.others.append(f"{response.status_code} {response.text}")
 
-    @property
-    def statuses(self) -> Counter[int]:
-        """How many answers there were of each HTTP status."""
-        return Counter(self._statuses)
+    def check_others(self) -> None:
+        """Assert that whoever had no answer was asked to come back: for a moment there may have been no router."""
+        assert [one for one in self.others if not one.startswith("503 ") and one != f"500 {NOBODY}"] == []
 
     def wait_for_more(self) -> None:
         """Wait until many more have been answered by a model."""
@@ -64,7 +65,7 @@ class Clients:
             return sum(answer["status"] == "ok" for answer in list(self.answers))
 
         before = by_a_model()
-        wait_for(lambda: by_a_model() > before + 50, 60, lambda: f"no answers: {self.statuses}, {self.answers[-1:]}")
+        wait_for(lambda: by_a_model() > before + 50, 60, lambda: f"no answers: {self.others}, {self.answers[-1:]}")
 
     def stop(self) -> None:
         """Let each have its last answer. Raises what has ended one before."""

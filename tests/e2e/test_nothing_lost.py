@@ -98,7 +98,7 @@ def test_every_answer_is_in_the_journal_exactly_once(
         url = stack.enter_context(serve_run(two_routers(database), haproxy=True, journal=database.url))
         with asking(url, bars) as clients:
             everything_dies(url, clients, database)
-        assert clients.statuses.keys() <= {200, 503}  # 503: for a moment there was no router to ask
+        clients.check_others()
         assert {answer["reason"] for answer in clients.answers} <= {None, "model_unavailable", "deadline"}
         given = {answer["decision_id"]: {field: answer[field] for field in KEPT_AS} for answer in clients.answers}
         assert len(given) == len(clients.answers)

@@ -83,7 +83,7 @@ def test_what_was_answered_is_in_the_journal_though_routers_are_killed(url: str,
         for _ in range(size("routers that are killed under load")):
             clients.wait_for_more()
             kill(RUNS[url], ROUTER)
-    assert clients.statuses.keys() <= {200, 503}  # 503: for a moment there was no router to ask
+    clients.check_others()
     # A proxy may have asked twice: decided in another time, and otherwise alike.
     missing = {answer["decision_id"]: {**answer, "timings_ms": None} for answer in clients.answers}
     assert len(missing) == len(clients.answers)
