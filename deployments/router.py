@@ -34,9 +34,10 @@ from serve_app.router.releases import Release
 from serve_app.shadow import Shadow
 
 PROVE_INTERVAL_S = 0.5
-_COLLECT_AFTER = 10_000
-"""Objects; a collection of them takes some 10 ms, in which every request waits. Python's 700 are the lists of some 20
-requests, so that it would collect 100 times a second."""
+_COLLECT_AFTER = 100_000
+"""Objects more than there were; a collection looks at all of them, for tens of milliseconds in which every request
+waits. Requests make a dozen in a second that it would have to free, and a thousand requests under way hold as many as
+this: with Python's 700, or with 10,000, a flood is collected again and again, and nothing is found."""
 
 log = logging.getLogger(__name__)
 
