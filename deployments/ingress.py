@@ -14,16 +14,17 @@ from ray import serve
 from ray.serve.exceptions import RayServeException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from deployments.metrics import IngressMetrics
-from serve_app.api.responses import error_id, respond_unread
+from serve_app.api.responses import error_id, new_request_id, respond_unread
 from serve_app.errors import RouterFull
-from serve_app.schemas import REQUEST_ID
+from serve_app.schemas import REQUEST_ID, encode
 
 _UNWATCHED = ((b"x-request-disconnect-disabled", b"?1"), (b"x-request-timeout-seconds", b"0"))
 """Headers of Ray Serve. First, so that what a client says itself has the last word."""
+
+_REQUEST_ID = REQUEST_ID.lower().encode()
 
 _Factory = Callable[[], asyncio.BaseProtocol]
 
@@ -54,6 +55,7 @@ class Admission:
         self._app = app
         self._room = room
         self._refused = refused
+        self._refusal = _Refusal()
         self._under_way = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -63,7 +65,7 @@ class Admission:
             return
         if self._under_way >= self._room():
             self._refused()
-            await _refusal(Request(scope))(scope, receive, send)
+            await self._refusal(scope, receive, send)
             return
         scope["headers"] = [*_UNWATCHED, *scope["headers"]]
         self._under_way += 1
@@ -73,13 +75,24 @@ class Admission:
             self._under_way -= 1
 
 
-def _refusal(request: Request) -> Response:
-    """Say so in the shape of every error; the header is what Ray Serve adds to all that pass."""
-    request_id = error_id(request)
-    error = RouterFull("this router has as many requests as it takes; try again in a second", retry_after_s=1)
-    response = respond_unread(request_id, error)
-    response.headers[REQUEST_ID] = request_id
-    return response
+class _Refusal:
+    """Says no in the shape of every error; put together once, for in a flood a router says little else."""
+
+    def __init__(self) -> None:
+        request_id = new_request_id()
+        error = RouterFull("this router has as many requests as it takes; try again in a second", retry_after_s=1)
+        response = respond_unread(request_id, error)
+        self._before, self._after = bytes(response.body).split(encode(request_id))
+        self._headers = [header for header in response.raw_headers if header[0] != b"content-length"]
+        self._status = response.status_code
+
+    async def __call__(self, scope: Scope, _: Receive, send: Send) -> None:
+        """Answer under the request's own id, in the header too, as Ray Serve does with all that pass."""
+        request_id = error_id(Request(scope))
+        body = self._before + encode(request_id) + self._after
+        own = ((b"content-length", b"%d" % len(body)), (_REQUEST_ID, request_id.encode()))
+        await send({"type": "http.response.start", "status": self._status, "headers": [*self._headers, *own]})
+        await send({"type": "http.response.body", "body": body})
 
 
 def room() -> float:

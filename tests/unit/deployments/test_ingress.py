@@ -209,11 +209,12 @@ class Door:
         return await asyncio.gather(*asked, return_exceptions=True)
 
 
-def test_one_too_many_is_refused_unread_in_the_shape_of_every_error() -> None:
+@pytest.mark.parametrize("request_id", ["mine", 'a"b\\c'])
+def test_one_too_many_is_refused_unread_in_the_shape_of_every_error(request_id: str) -> None:
     async def refusal() -> list[Message]:
         door = Door()
         asked = await door.fill("/v1/signals")
-        await door.ask("POST", "/v1/signals", (b"x-request-id", b"mine"))
+        await door.ask("POST", "/v1/signals", (b"x-request-id", request_id.encode()))
         assert (door.inside, door.refused) == (2, 1)
         await door.empty(asked)
         return door.sent[-1]
@@ -222,9 +223,10 @@ def test_one_too_many_is_refused_unread_in_the_shape_of_every_error() -> None:
     headers = dict(start["headers"])
     assert start["status"] == 429
     assert headers[b"retry-after"] == b"1"
-    assert headers[b"x-request-id"] == b"mine"
+    assert headers[b"x-request-id"] == request_id.encode()
+    assert headers[b"content-length"] == b"%d" % len(body["body"])
     document = json.loads(body["body"])
-    assert (document["code"], document["request_id"]) == ("router_full", "mine")
+    assert (document["code"], document["request_id"]) == ("router_full", request_id)
     assert document["detail"] == {"retry_after_s": 1, "fallback_action": "HOLD"}
 
 
