@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(abspath $(VENV))/bin
+# Two at a time: most of what graphs take to start is waiting. Those are first, and unit tests fill in at the end.
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
 # By content, not by time: a clone, or a second start, installs nothing that is already there.
 STAMP := $(VENV)/.installed-$(shell cat requirements.lock pyproject.toml | cksum | cut -d' ' -f1)
 
@@ -24,10 +26,10 @@ programs: setup  # what tests start: on CI, what is missing is installed
 	@$(BIN)/python -m tests.programs
 
 test: programs  ## every test, at sizes that fit CI
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 prove: programs  ## the same tests at full sizes
-	SIGNALGRAPH_PROVE=1 $(BIN)/python -m pytest $(ARGS)
+	SIGNALGRAPH_PROVE=1 $(PYTEST) $(ARGS)
 
 check: setup  ## formatting, lint, types, import rules, configurations, bundles
 	$(BIN)/ruff format --check .

@@ -1,9 +1,17 @@
 """What all tiers share."""
 
+from typing import Any
+
 import pytest
 
 from serve_app.training.data import load_bars
 from serve_app.types import Bars
+from tests.workers import ByFile
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    """Let files be shared as `tests.workers` says."""
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")
