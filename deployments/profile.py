@@ -22,6 +22,9 @@ _DEFAULTS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # Ray's 15 is for batch jobs: whatever else runs on the machine would go before every request.
     "RAY_worker_niceness": "0",
+    # A proxy that is not ready after Ray Serve's 5 s is killed, and `serve run` fails with it: Python alone may take as
+    # long to start where much else is starting.
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",
     "OMP_NUM_THREADS": "1",
     # With OpenTelemetry, Ray's agent records each observation of every histogram again, one by one, whenever replicas
     # report (10 s): half a second on one of two cores, in which requests wait. Without, it adds up buckets.

@@ -224,7 +224,8 @@ def server() -> Iterator[_Server]:
 
 def test_locust_loses_no_request_and_tells_them_apart(server: _Server) -> None:
     url = f"http://127.0.0.1:{server.server_port}"
-    with loading(url, [b'{"a": 1}', b'{"b": 2}'], Ramp(users=2, ramp_up=0, hold=1, ramp_down=0, cool=1)) as load:
+    # Users are counted once a second: at the first count both are there, and for another second.
+    with loading(url, [b'{"a": 1}', b'{"b": 2}'], Ramp(users=2, ramp_up=0, hold=2, ramp_down=0, cool=1)) as load:
         assert load.over(within_s=60)
         seconds = load.seconds()
     assert sum(one.requests for one in seconds) == server.asked

@@ -35,6 +35,16 @@ def test_replicas_do_not_yield_to_whatever_else_runs(haproxy: bool) -> None:
     assert environment({}, Ports(8000), RUN_DIR, "id", haproxy)["RAY_worker_niceness"] == "0"
 
 
+@pytest.mark.parametrize("haproxy", [True, False])
+def test_a_proxy_may_take_half_a_minute_to_start(haproxy: bool) -> None:
+    found = environment({}, Ports(8000), RUN_DIR, "id", haproxy)
+    ask = "from ray.serve._private import constants as c; print(c.PROXY_READY_CHECK_TIMEOUT_S, c.HTTP_PROXY_TIMEOUT)"
+    understood = subprocess.run(
+        [sys.executable, "-c", ask], env={**os.environ, **found}, capture_output=True, text=True, check=True
+    )
+    assert understood.stdout == "30.0 60\n"  # of the second, which cannot be set, `serve run` gives up
+
+
 def test_the_largest_usual_batch_is_one_message_between_stages() -> None:
     name, rows, floats = "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH", 256, 240 * 60
     assert int(environment({}, Ports(8000), RUN_DIR, "id", haproxy=True)[name]) > rows * floats * 8
