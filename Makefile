@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(abspath $(VENV))/bin
-# Two at a time: most of what graphs take to start is waiting. Those are first, and unit tests fill in at the end.
+# What starts graphs is with one worker, one at a time; the other runs unit tests meanwhile (tests/workers.py).
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
 # By content, not by time: a clone, or a second start, installs nothing that is already there.
 STAMP := $(VENV)/.installed-$(shell cat requirements.lock pyproject.toml | cksum | cut -d' ' -f1)

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import psutil
 
-SLOTS = 64
-"""As many graphs may run on one machine."""
+_SLOTS = 64
 _REPLICAS_PER_SLOT = 100
 
 
@@ -78,12 +77,12 @@ def choose(http: int, taken: Collection[int] = ()) -> Ports:
         http: the port of the API, which the caller has checked.
         taken: slots of graphs that are starting and may not listen yet.
     """
-    for slot in range(SLOTS):
+    for slot in range(_SLOTS):
         ports = Ports(http, slot)
         own = ports.fixed[1:]
         if slot not in taken and http not in own and all(map(is_free, own)):
             return ports
-    raise OSError(f"no free ports for HAProxy: all {SLOTS} slots from 8404, 8500, 9101 and 9500 are taken")
+    raise OSError(f"no free ports for HAProxy: all {_SLOTS} slots from 8404, 8500, 9101 and 9500 are taken")
 
 
 def is_free(port: int) -> bool:

@@ -6,12 +6,12 @@ import pytest
 
 from serve_app.training.data import load_bars
 from serve_app.types import Bars
-from tests.workers import ByFile
+from tests.workers import OneGraphAtATime
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
-    """Let files be shared as `tests.workers` says."""
-    return ByFile(config, log)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneGraphAtATime:
+    """Let one worker start graphs, and the others run unit tests."""
+    return OneGraphAtATime(config, log)
 
 
 @pytest.fixture(scope="session")

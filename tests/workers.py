@@ -1,25 +1,13 @@
-"""How workers of pytest-xdist share the tests between them, and stay out of each other's way."""
+"""How two workers of pytest-xdist share the tests: one graph at a time, and unit tests beside it."""
 
-import os
-from pathlib import Path
+from pathlib import PurePath
 
 from xdist.scheduler import LoadScopeScheduling
 
-from deployments.ports import SLOTS
 
-CHOOSES_ITS_PORTS = {"test_bundles", "test_demo", "test_init", "test_lifecycle", "test_readme"}
-"""Tests that run `signalgraph up`, which takes the first ports that are free; so one at a time."""
-COUNT = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-NUMBER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-OF_OTHERS = [slot for slot in range(SLOTS) if slot < 8 or slot % COUNT != NUMBER]
-"""The ports of graphs that other workers start meanwhile; the first few are left to `signalgraph up`."""
-
-
-class ByFile(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
-    """Gives a worker one file after the other; those that share a Ray, or ports, as if they were one."""
+class OneGraphAtATime(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
+    """Gives a worker all tests that start a graph, which takes both cores and fixed ports; others get unit tests."""
 
     def _split_scope(self, nodeid: str) -> str:
-        file = Path(nodeid.partition("::")[0])
-        if file.parent.name == "serve":
-            return str(file.parent)
-        return "signalgraph up" if file.stem in CHOOSES_ITS_PORTS else str(file)
+        file = PurePath(nodeid.partition("::")[0])
+        return str(file) if "unit" in file.parts else "graphs"

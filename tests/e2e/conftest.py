@@ -19,7 +19,6 @@ import yaml
 from deployments import ports, processes, profile
 from tests.replicas import FOLDERS, RUNS
 from tests.waiting import free_port, wait_for
-from tests.workers import OF_OTHERS
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,7 +46,7 @@ def serve_run(
     (folder / "config.yaml").write_text(yaml.safe_dump(document))
     (folder / "h").mkdir()
     base = {**os.environ, **variables, "PYTHONPATH": str(ROOT)}
-    environment = profile.environment(base, ports.choose(port, OF_OTHERS), folder, run_id, haproxy=haproxy)
+    environment = profile.environment(base, ports.choose(port), folder, run_id, haproxy=haproxy)
     log = folder / "log"
     with log.open("wb") as file:
         serve = subprocess.Popen(
