@@ -54,7 +54,6 @@ _FAST_DEFAULTS = {
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
 }
 
-_HERE = Path(__file__).parent
 _MOST_CONNECTIONS = 20_000
 _FILES_PER_CONNECTION = 2.5
 """What HAProxy reckons with: the client's, the router's, and pipes for some."""
@@ -120,7 +119,7 @@ def _configured() -> dict[str, str]:
     if package is None or package.origin is None:
         return {}
     return {
-        "RAY_SERVE_HAPROXY_BINARY_PATH": str(_HERE / "haproxy.sh"),
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(Path(__file__).with_name("haproxy.sh")),
         "SIGNALGRAPH_HAPROXY": str(Path(package.origin).parent / "bin/haproxy"),
     }
 

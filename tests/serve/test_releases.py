@@ -147,6 +147,10 @@ class Load:
         """Whether so many answers have come from it."""
         return len([answer for _, answer in list(self.answers) if answer["epoch"] == epoch]) >= answers
 
+    def has_asked_after(self, at: float, answers: int = 10) -> bool:
+        """Whether so many answers have come to what was asked after a time."""
+        return len([asked for asked, _ in list(self.answers) if asked > at]) >= answers
+
     def all_meet(self, epoch: int) -> bool:
         """Whether, of two routers that are asked at random, both answer from it."""
         return len(self.answers) >= 40 and all(answer["epoch"] == epoch for _, answer in self.answers[-40:])
@@ -167,7 +171,8 @@ def test_changes_under_load_lose_nothing_and_every_answer_agrees_with_the_ledger
         name, fields = CHANGES[i % len(CHANGES)]
         changed.append((change(graph.url, name, **fields), time.monotonic()))
         wait_for(partial(load.has_met, changed[-1][0].epoch, answers=10), 30, lambda: "not followed")
-    time.sleep(AGREED_S + 0.5)
+    agreed = changed[-1][1] + AGREED_S
+    wait_for(partial(load.has_asked_after, agreed), 30, lambda: "nobody asks any more")
     answers = load.stop()
     entries = {entry["epoch"]: entry for entry in httpx2.get(f"{graph.url}/v1/releases").json()["history"]}
     for asked, answer in answers:

@@ -52,7 +52,8 @@ def call(server: Handler, slept: list[float] | None = None, **options: Any) -> d
 
 
 def test_a_decision_is_returned_as_it_came() -> None:
-    server, slept = Server(answer(200)), []  # type: ignore[var-annotated]
+    server = Server(answer(200))
+    slept: list[float] = []
     assert call(server, slept) == DECISION
     (request,) = server.asked
     assert (request.method, request.url.path) == ("POST", "/v1/signals")
@@ -86,21 +87,24 @@ def test_a_key_is_sent_when_there_is_one(key: str | None, header: str | None) ->
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_service_that_says_later_is_asked_again_when_it_said(status: int) -> None:
     later = answer(status, BUSY, Retry_After="3")
-    server, slept = Server(later, answer(status, BUSY, Retry_After="0.5"), answer(200)), []  # type: ignore[var-annotated]
+    server = Server(later, answer(status, BUSY, Retry_After="0.5"), answer(200))
+    slept: list[float] = []
     assert call(server, slept) == DECISION
     assert slept == [3.0, 0.5]
     assert len({request.read() for request in server.asked}) == 1
 
 
 def test_a_proxy_that_finds_no_router_is_asked_again() -> None:
-    server, slept = Server(httpx2.Response(500, text=NOBODY), answer(200)), []  # type: ignore[var-annotated]
+    server = Server(httpx2.Response(500, text=NOBODY), answer(200))
+    slept: list[float] = []
     assert call(server, slept) == DECISION
     assert slept == [1.0]
 
 
 @pytest.mark.parametrize("attempts", [1, 3])
 def test_a_service_that_keeps_saying_later_is_given_up(attempts: int) -> None:
-    server, slept = Server(answer(503, BUSY, Retry_After="2")), []  # type: ignore[var-annotated]
+    server = Server(answer(503, BUSY, Retry_After="2"))
+    slept: list[float] = []
     with pytest.raises(RequestRefused, match="503 overloaded: busy"):
         call(server, slept, attempts=attempts)
     assert len(server.asked) == attempts
@@ -109,7 +113,8 @@ def test_a_service_that_keeps_saying_later_is_given_up(attempts: int) -> None:
 
 @pytest.mark.parametrize("status", [400, 401, 404, 405, 413, 422, 500, 502, 504])
 def test_nothing_else_is_asked_again(status: int) -> None:
-    server, slept = Server(answer(status, BUSY, Retry_After="1")), []  # type: ignore[var-annotated]
+    server = Server(answer(status, BUSY, Retry_After="1"))
+    slept: list[float] = []
     with pytest.raises(RequestRefused) as refused:
         call(server, slept)
     assert (len(server.asked), slept) == (1, [])
@@ -143,7 +148,8 @@ def test_an_error_that_is_not_ours_is_a_refusal_too(status: int, text: str) -> N
 
 def test_a_date_to_come_back_is_understood() -> None:
     later = answer(503, BUSY, Retry_After="Wed, 21 Oct 2015 07:28:00 GMT")
-    server, slept = Server(later, answer(200)), []  # type: ignore[var-annotated]
+    server = Server(later, answer(200))
+    slept: list[float] = []
     assert call(server, slept) == DECISION
     assert (len(server.asked), slept) == (2, [0.0])  # that day is over
 

@@ -55,7 +55,7 @@ def haproxy(folder: Path, server: int) -> Iterator[str]:
     variables = environment({**os.environ}, Ports(8000), folder, "id", haproxy=True)
     binary, port = variables["RAY_SERVE_HAPROXY_BINARY_PATH"], free_port()
     config = folder / "ray.cfg"
-    # Of the files that it may open, CLIENTS and as many connections to the server are a third.
+    # CLIENTS, and as many connections to the server, are more than a fifth of the files that it reckons with.
     config.write_text(CONFIGURATION.format(maxconn=2 * CLIENTS, port=port, server=server))
     process = subprocess.Popen([binary, "-db", "-f", str(config)], env=variables)
     try:
