@@ -15,8 +15,6 @@ from serve_app.types import Bars
 
 RETRIED = {429, 503}
 """Statuses that say "later": the service sends Retry-After with them."""
-NOBODY = "Internal Server Error"
-"""The text of the 500 that Ray Serve has HAProxy send in place of 502, 503 and 504: no router was there to answer."""
 
 
 class RequestRefused(Exception):
@@ -99,17 +97,13 @@ class SignalClient:
         last = attempts or self._attempts
         for attempt in range(1, last + 1):
             response = self._http.request(method, path, json=body, headers=headers)
-            if attempt == last or not _is_later(response):
+            if response.status_code not in RETRIED or attempt == last:
                 break
             self._sleep(_retry_after_s(response.headers.get("Retry-After", "1")))
         document = _document(response)
         if response.is_success:
             return document
         raise RequestRefused(response.status_code, document)
-
-
-def _is_later(response: httpx2.Response) -> bool:
-    return response.status_code in RETRIED or (response.status_code == 500 and response.text == NOBODY)
 
 
 def _retry_after_s(value: str) -> float:

