@@ -5,8 +5,9 @@ Both things here let a flood of requests reach the limits of the graph, in place
 
 import asyncio
 import math
+import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
@@ -14,9 +15,10 @@ from ray import serve
 from ray.serve.exceptions import RayServeException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments.metrics import IngressMetrics
+from deployments.profile import haproxy_is_ours
 from serve_app.api.responses import error_id, new_request_id, respond_unread
 from serve_app.errors import RouterFull
 from serve_app.schemas import REQUEST_ID, encode
@@ -25,6 +27,10 @@ _UNWATCHED = ((b"x-request-disconnect-disabled", b"?1"), (b"x-request-timeout-se
 """Headers of Ray Serve. First, so that what a client says itself has the last word."""
 
 _REQUEST_ID = REQUEST_ID.lower().encode()
+_TAKES, _REFUSED = b"x-signalgraph-takes", b"x-signalgraph-refused"
+"""Between routers and their HAProxy (`refuse.sed`), which lets no client say or see them."""
+_TELL_EACH = 64
+"""Of the answers to POSTs, the first among so many says what a router takes."""
 
 _Factory = Callable[[], asyncio.BaseProtocol]
 
@@ -48,23 +54,37 @@ class Admission:
 
     POSTs are requests for decisions: short, with a deadline of their own (`deadline_ms`). So two more tasks for each,
     for its client and its clock, are in vain, and Ray Serve is asked to do without.
+
+    Our own HAProxy refuses what all routers together have no room for: it is told the room, and tells how many it has
+    refused, which are counted here with the others.
     """
 
-    def __init__(self, app: ASGIApp, room: Callable[[], float], refused: Callable[[], None]) -> None:
-        """`room`: POSTs that may be under way at once; `refused` counts one."""
+    def __init__(
+        self, app: ASGIApp, room: Callable[[], float], refused: Callable[[int], None], proxied: bool = False
+    ) -> None:
+        """`room`: POSTs that may be under way at once; `refused` counts some; `proxied`: by our own HAProxy."""
         self._app = app
         self._room = room
         self._refused = refused
+        self._proxied = proxied
         self._refusal = _Refusal()
+        self._asked = 0
         self._under_way = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand a request on, or refuse it."""
-        if scope["type"] != "http" or scope["method"] != "POST":
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if self._proxied:
+            self._refused_before(scope["headers"])
+        if scope["method"] != "POST":
+            await self._app(scope, receive, send)
+            return
+        if self._proxied:
+            send = self._telling(send)
         if self._under_way >= self._room():
-            self._refused()
+            self._refused(1)
             await self._refusal(scope, receive, send)
             return
         scope["headers"] = [*_UNWATCHED, *scope["headers"]]
@@ -73,6 +93,24 @@ class Admission:
             await self._app(scope, receive, send)
         finally:
             self._under_way -= 1
+
+    def _refused_before(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        for name, value in headers:
+            if name == _REFUSED and value.isdigit():
+                self._refused(int(value))
+
+    def _telling(self, send: Send) -> Send:
+        """Have some of the answers say how many requests this router takes."""
+        tells, self._asked = self._asked % _TELL_EACH == 0, self._asked + 1
+        if not tells or self._room() == math.inf:
+            return send
+
+        async def telling(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message["headers"], (_TAKES, b"%d" % self._room())]}
+            await send(message)
+
+        return telling
 
 
 class _Refusal:
@@ -150,4 +188,4 @@ def middlewares() -> list[Middleware]:
     """Return what Ray Serve asks for in the loop of a replica, before it listens there."""
     loop = asyncio.get_running_loop()
     loop.create_server = AcceptsAll(loop).create_server  # type: ignore[assignment, method-assign]
-    return [Middleware(Admission, room, IngressMetrics(_tell_replica).refused)]
+    return [Middleware(Admission, room, IngressMetrics(_tell_replica).refused, proxied=haproxy_is_ours(os.environ))]

