@@ -40,7 +40,7 @@ check: setup  ## formatting, lint, types, import rules, configurations, bundles
 	$(BIN)/signalgraph bundle verify models/v1.0
 	$(BIN)/signalgraph bundle verify models/v1.1
 
-bench: setup  ## peers, ourselves and the ceilings on the same work, in one run (about 40 minutes; needs wrk)
+bench: setup  ## peers, ourselves and the ceilings on the same work, in one run (about 50 minutes; needs wrk)
 	$(BIN)/python -m benchmarks $(ARGS)
 
 soak: setup  ## ten minutes of steady load: does any process grow (needs wrk)
