@@ -29,6 +29,8 @@ _UNWATCHED = ((b"x-request-disconnect-disabled", b"?1"), (b"x-request-timeout-se
 _REQUEST_ID = REQUEST_ID.lower().encode()
 _TAKES, _REFUSED = b"x-signalgraph-takes", b"x-signalgraph-refused"
 """Between routers and their HAProxy (`refuse.sed`), which lets no client say or see them."""
+FULL = "this router has as many requests as it takes; try again in a second"
+"""What clients are told, by HAProxy too (`refuse.sed`)."""
 _TELL_EACH = 64
 """Of the answers to POSTs, the first among so many says what a router takes."""
 
@@ -96,7 +98,8 @@ class Admission:
 
     def _refused_before(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
         for name, value in headers:
-            if name == _REFUSED and value.isdigit():
+            # The fallback's proxy is no replica, whose monitor would count them.
+            if name == _REFUSED and value.isdigit() and self._room() < math.inf:
                 self._refused(int(value))
 
     def _telling(self, send: Send) -> Send:
@@ -118,7 +121,7 @@ class _Refusal:
 
     def __init__(self) -> None:
         request_id = new_request_id()
-        error = RouterFull("this router has as many requests as it takes; try again in a second", retry_after_s=1)
+        error = RouterFull(FULL, retry_after_s=1)
         response = respond_unread(request_id, error)
         self._before, self._after = bytes(response.body).split(encode(request_id))
         self._headers = [header for header in response.raw_headers if header[0] != b"content-length"]

@@ -303,7 +303,7 @@ def test_a_refusal_may_tell_it_too() -> None:
     assert (start["status"], dict(start["headers"])[b"x-signalgraph-takes"]) == (429, b"2")
 
 
-def test_a_process_without_a_limit_tells_none() -> None:
+def test_a_process_that_is_no_replica_tells_and_counts_none() -> None:
     async def ask() -> list[Message]:
         messages: list[Message] = []
 
@@ -317,7 +317,7 @@ def test_a_process_without_a_limit_tells_none() -> None:
             raise AssertionError
 
         await Admission(app, lambda: math.inf, nobody, proxied=True)(
-            {"type": "http", "method": "POST", "headers": []}, nothing, send
+            {"type": "http", "method": "POST", "headers": [(REFUSED, b"7")]}, nothing, send
         )
         return messages
 
