@@ -19,7 +19,24 @@ from deployments.processes import RUN_ID
 _HAPROXY, _HAPROXY_ON = "RAY_SERVE_HAPROXY_BINARY_PATH", "RAY_SERVE_ENABLE_HA_PROXY"
 _OUR_HAPROXY = Path(__file__).with_name("haproxy.sh")
 
+SPARING = {
+    # What Ray does when nobody asks took an eighth of two cores, in pieces of up to 200 ms for which requests wait.
+    # Its controller looks at all that it manages ten times a second.
+    "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.25",
+    # Its agent and its dashboard take stock of every process, every 5 s. Prometheus asks them every 15.
+    "REPORTER_UPDATE_INTERVAL_MS": "15000",
+    "METRICS_RECORD_INTERVAL_S": "15",
+    # What prints the logs of replicas lists their folder ten times a second, and only where it holds more files than
+    # this as seldom as it is told to.
+    "RAY_LOG_MONITOR_MANY_FILES_THRESHOLD": "0",
+    "LOG_NAME_UPDATE_INTERVAL_S": "1",
+    # Replicas hand on what they have counted ten times a second, to be reported every 10 s.
+    "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "1000",
+}
+"""Of `_DEFAULTS`, what tests with many graphs on one Ray cannot do without."""
+
 _DEFAULTS = {
+    **SPARING,
     # `serve run` turns tokens on for the Ray that it starts; every process has to agree.
     "RAY_AUTH_MODE": "token",
     "RAY_USAGE_STATS_ENABLED": "0",

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-import pytest
 import yaml
 
 from deployments import ports, processes, profile
@@ -80,10 +79,3 @@ def is_ready(url: str) -> bool:
         return httpx2.get(url + "/v2/health/ready", timeout=5).status_code == 200
     except httpx2.HTTPError:
         return False
-
-
-@pytest.fixture(scope="session")
-def ab_test() -> Iterator[str]:
-    """The address of the A/B graph."""
-    with serve_run("configs/ab_test.yaml") as url:
-        yield url

@@ -15,7 +15,7 @@ import pytest
 import ray
 from ray import serve
 
-from deployments import processes
+from deployments import processes, profile
 from deployments.autoscaling import Backlog
 from deployments.bundles import Held, Shelf
 from deployments.graph import build_app, build_model
@@ -53,10 +53,10 @@ class SabotagedPreprocess(PreprocessDeployment):
 
 
 class SlowStrategy(StrategyDeployment):
-    """Takes seconds for each batch."""
+    """Takes a while for each batch."""
 
     async def run(self, batch: PositionBatch, backlog: Backlog) -> ActionBatch:
-        await asyncio.sleep(4)
+        await asyncio.sleep(1.5)
         return await super().run(batch, backlog)
 
 
@@ -116,6 +116,8 @@ def http_port() -> Iterator[int]:
         patch.setenv("SPT_NOENV", "1")
         # Handles call by gRPC, as they do under `signalgraph up`; plain actor calls are used in tests/e2e.
         patch.setenv("RAY_SERVE_USE_GRPC_BY_DEFAULT", "1")
+        for name, value in profile.SPARING.items():
+            patch.setenv(name, value)
         folder = ends.enter_context(tempfile.TemporaryDirectory(prefix="sg-", dir="/tmp"))
         ends.callback(processes.end, run_id)
         ends.callback(ray.shutdown)
@@ -181,30 +183,32 @@ def graphs(http_port: int, notes: Path, repository: Path) -> dict[str, str]:
     return urls
 
 
-@pytest.fixture(scope="package")
-def sabotaged(graphs: dict[str, str], http_port: int) -> str:
+@pytest.fixture(scope="module")
+def sabotaged(graphs: dict[str, str], http_port: int) -> Iterator[str]:
     """The staged graph with a feature that is not what training computed. It never becomes ready."""
     assert "staged" in graphs  # with the models that it asks
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("deployments.graph.PreprocessDeployment", SabotagedPreprocess)
         app = build_app(app_config(Topology.STAGED, share=0.0))
     serve.run(app, name="sabotaged", route_prefix="/sabotaged")
-    return f"http://127.0.0.1:{http_port}/sabotaged"
+    yield f"http://127.0.0.1:{http_port}/sabotaged"
+    serve.delete("sabotaged")
 
 
-@pytest.fixture(scope="package")
-def unhurried(graphs: dict[str, str], http_port: int) -> str:
-    """The staged graph with a strategy that takes seconds; its models are there already."""
+@pytest.fixture(scope="module")
+def unhurried(graphs: dict[str, str], http_port: int) -> Iterator[str]:
+    """The staged graph with a strategy that takes a while; its models are there already."""
     assert "staged" in graphs
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("deployments.graph.StrategyDeployment", SlowStrategy)
         app = build_app(app_config(Topology.STAGED, share=0.0))
     serve.run(app, name="unhurried", route_prefix="/unhurried")
-    return f"http://127.0.0.1:{http_port}/unhurried"
+    yield f"http://127.0.0.1:{http_port}/unhurried"
+    serve.delete("unhurried")
 
 
-@pytest.fixture(scope="package")
-def other_features(http_port: int, tmp_path_factory: pytest.TempPathFactory) -> str:
+@pytest.fixture(scope="module")
+def other_features(http_port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A graph on a model whose features come from the client."""
     bundle = on_other_features(load_bundle(PRODUCTION), tmp_path_factory.mktemp("models") / "v4.0")
     variants = {"production": {"bundle": str(bundle.path), "deadline_ms": 20_000}}
@@ -212,11 +216,12 @@ def other_features(http_port: int, tmp_path_factory: pytest.TempPathFactory) -> 
     serve.run(build_app(config), name="other", route_prefix="/other")
     url = f"http://127.0.0.1:{http_port}/other"
     wait_until_ready(f"{url}/v2/health/ready")
-    return url
+    yield url
+    serve.delete("other")
 
 
 def wait_until_ready(url: str) -> None:
-    wait_for(lambda: httpx2.get(url).status_code == 200, 60, lambda: httpx2.get(url).text)
+    wait_for(lambda: httpx2.get(url, timeout=60).status_code == 200, 60, lambda: httpx2.get(url, timeout=60).text)
 
 
 @pytest.fixture(scope="package")

@@ -98,15 +98,22 @@ def with_bundles(config: AppConfig, repository: Path) -> AppConfig:
 
 
 def change(url: str, name: str, **fields: Any) -> Entry:
-    response = httpx2.post(f"{url}/v1/releases:{name}", json={"who": "ada", "why": "a test", **fields}, headers=KEY)
+    response = httpx2.post(
+        f"{url}/v1/releases:{name}", json={"who": "ada", "why": "a test", **fields}, headers=KEY, timeout=60
+    )
     assert response.status_code == 200, response.text
     document: dict[str, Any] = response.json()
     del document["versions"]
     return Entry.model_validate(document)
 
 
+def releases_of(graph: Graph) -> dict[str, Any]:
+    found: dict[str, Any] = httpx2.get(f"{graph.url}/v1/releases", timeout=60).json()
+    return found
+
+
 def in_force(graph: Graph) -> dict[str, Any]:
-    found: dict[str, Any] = httpx2.get(f"{graph.url}/v1/releases").json()["in_force"]
+    found: dict[str, Any] = releases_of(graph)["in_force"]
     return found
 
 
@@ -174,7 +181,7 @@ def test_changes_under_load_lose_nothing_and_every_answer_agrees_with_the_ledger
     agreed = changed[-1][1] + AGREED_S
     wait_for(partial(load.has_asked_after, agreed), 30, lambda: "nobody asks any more")
     answers = load.stop()
-    entries = {entry["epoch"]: entry for entry in httpx2.get(f"{graph.url}/v1/releases").json()["history"]}
+    entries = {entry["epoch"]: entry for entry in releases_of(graph)["history"]}
     for asked, answer in answers:
         assert answer["status"] == "ok", answer
         entry = entries[answer["epoch"]]
@@ -286,13 +293,13 @@ def test_a_replica_that_joins_holds_what_the_others_hold(graph: Graph, deploymen
 def test_a_version_that_cannot_be_loaded_changes_nothing(
     graph: Graph, bars: dict[str, Bars], version: str, reason: str
 ) -> None:
-    before = httpx2.get(f"{graph.url}/v1/releases").json()["in_force"]
+    before = in_force(graph)
     load = Load(graph.url, bars)
     body = {"who": "ada", "why": "a test", "version": version}
     response = httpx2.post(f"{graph.url}/v1/releases:candidate", json=body, headers=KEY, timeout=60)
     assert response.status_code == 409
     assert reason in response.json()["error"]
-    newest = httpx2.get(f"{graph.url}/v1/releases").json()["history"][-1]
+    newest = releases_of(graph)["history"][-1]
     assert (newest["epoch"], newest["step"], newest["release"]) == (before["epoch"], "failed", before["release"])
     assert reason in newest["error"]
     assert len(newest["error"].splitlines()) == 1  # and no trace, which names addresses and files
@@ -316,7 +323,7 @@ def test_a_guarded_promotion_goes_to_its_end_by_itself(graph: Graph, bars: dict[
     wait_for(lambda: in_force(graph)["release"]["plan"] is None, 120, lambda: str(in_force(graph)))
     answers = load.stop()
     assert {answer["status"] for _, answer in answers} == {"ok"}
-    history = httpx2.get(f"{graph.url}/v1/releases").json()["history"]
+    history = releases_of(graph)["history"]
     steps = [(entry["step"], entry["who"]) for entry in history if entry["epoch"] >= begun.epoch]
     assert steps == [("guard", "ada"), *[("advance", "guard")] * 2, ("promote", "guard"), ("advance", "guard")]
     assert in_force(graph)["versions"]["production"] == "v1.2"

@@ -1,8 +1,10 @@
+import json
 import os
 import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -38,11 +40,27 @@ def test_replicas_do_not_yield_to_whatever_else_runs(haproxy: bool) -> None:
 @pytest.mark.parametrize("haproxy", [True, False])
 def test_a_proxy_may_take_half_a_minute_to_start(haproxy: bool) -> None:
     found = environment({}, Ports(8000), RUN_DIR, "id", haproxy)
-    ask = "from ray.serve._private import constants as c; print(c.PROXY_READY_CHECK_TIMEOUT_S, c.HTTP_PROXY_TIMEOUT)"
-    understood = subprocess.run(
-        [sys.executable, "-c", ask], env={**os.environ, **found}, capture_output=True, text=True, check=True
-    )
-    assert understood.stdout == "30.0 60\n"  # of the second, which cannot be set, `serve run` gives up
+    understood = of_ray(found, "serve._private.constants", "PROXY_READY_CHECK_TIMEOUT_S", "HTTP_PROXY_TIMEOUT")
+    assert understood == [30, 60]  # of the second, which cannot be set, `serve run` gives up
+
+
+@pytest.mark.parametrize("haproxy", [True, False])
+def test_ray_does_less_when_nobody_asks(haproxy: bool) -> None:
+    found = environment({}, Ports(8000), RUN_DIR, "id", haproxy)
+    serve, logs = "serve._private.constants", "_private.log_monitor"
+    assert of_ray(found, serve, "CONTROL_LOOP_INTERVAL_S", "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS") == [0.25, 1000]
+    assert of_ray(found, "dashboard.modules.reporter.reporter_consts", "REPORTER_UPDATE_INTERVAL_MS") == [15_000]
+    assert of_ray(found, "dashboard.consts", "METRICS_RECORD_INTERVAL_S") == [15]
+    assert of_ray(found, logs, "RAY_LOG_MONITOR_MANY_FILES_THRESHOLD", "LOG_NAME_UPDATE_INTERVAL_S") == [0, 1]
+
+
+def of_ray(environ: Mapping[str, str], module: str, *names: str) -> list[float]:
+    """Return what Ray makes of an environment."""
+    ask = f"from ray.{module} import *; print([{', '.join(names)}])"
+    command = [sys.executable, "-c", ask]
+    told = subprocess.run(command, env={**os.environ, **environ}, capture_output=True, text=True, check=True)
+    understood: list[float] = json.loads(told.stdout)
+    return understood
 
 
 def test_the_largest_usual_batch_is_one_message_between_stages() -> None:
