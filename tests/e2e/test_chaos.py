@@ -44,6 +44,9 @@ def slow(notes: Path) -> Iterator[str]:
     """
     document = yaml.safe_load((ROOT / "configs/local.yaml").read_text())
     document["applications"][1]["import_path"] = "tests.e2e.slow_app:build"
+    # However long a busy machine takes to send a flood, nobody is refused but for want of room.
+    patient = {"deadline_ms": 60_000, "max_queue_ms": 60_000}
+    document["applications"][0]["args"]["variants"]["production"] |= patient
     with serve_run(document, haproxy=True, **{NOTES: str(notes)}) as url:
         wait_for(lambda: ROUTER in servers(url), 30, lambda: servers(url))
         yield url
@@ -108,12 +111,10 @@ def test_a_flood_is_answered_or_refused_and_the_graph_is_there_afterwards(slow: 
     path, body = every_form("MSFT", window(bars["MSFT"]))["columns"]
     replies = [reply(caller) for caller in [send(slow, path, body) for _ in range(FLOOD)]]
     counts = Counter(status for status, _, _ in replies)
-    assert counts.keys() <= {200, 429, 503}
-    assert 0 < counts[200] < FLOOD
+    assert counts.keys() == {200, 429}
     assert all(again == (status != 200) for status, again, _ in replies)
     codes = {(status, document["code"]) for status, _, document in replies if status != 200}
-    assert (429, "router_full") in codes
-    assert codes <= {(429, "router_full"), (503, "overloaded")}
+    assert codes == {(429, "router_full")}
     assert answer(send(slow, path, body))["status"] == "ok"
 
     def counted() -> int:
