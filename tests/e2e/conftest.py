@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import pytest
 import yaml
 
 from deployments import ports, processes, profile
@@ -79,3 +80,10 @@ def is_ready(url: str) -> bool:
         return httpx2.get(url + "/v2/health/ready", timeout=5).status_code == 200
     except httpx2.HTTPError:
         return False
+
+
+@pytest.fixture(scope="module")
+def ab_test() -> Iterator[str]:
+    """The address of the A/B graph. One that waits for the next file takes more of the machine than another start."""
+    with serve_run("configs/ab_test.yaml") as url:
+        yield url

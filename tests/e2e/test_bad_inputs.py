@@ -2,14 +2,13 @@
 
 import copy
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import httpx2
 import pytest
 
 from serve_app.types import Bars
-from tests.e2e.conftest import serve_run
 from tests.factories import every_form, window
 
 Body = dict[str, Any]
@@ -156,13 +155,6 @@ BAD: dict[str, tuple[Spoil, int, str, str]] = {
     "gap in the first row": (features(put("features", "rows", 0, 0, value=None)), 422, "too_many_missing", "first row"),
     "15 % missing": (features(nan_share(0.15)), 422, "too_many_missing", "15.0%"),
 }
-
-
-@pytest.fixture(scope="module")
-def ab_test() -> Iterator[str]:
-    """The address of the A/B graph."""
-    with serve_run("configs/ab_test.yaml") as url:
-        yield url
 
 
 @pytest.fixture(scope="module")
