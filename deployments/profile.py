@@ -33,7 +33,7 @@ SPARING = {
     # Replicas hand on what they have counted ten times a second, to be reported every 10 s.
     "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "1000",
 }
-"""Of `_DEFAULTS`, what tests with many graphs on one Ray cannot do without."""
+"""How often Ray looks around by itself, whether anything is asked or not."""
 
 _DEFAULTS = {
     **SPARING,

@@ -5,8 +5,9 @@ import os
 import secrets
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import httpx2
 import pytest
 import ray
 from ray import serve
+from ray.serve import Application
 
 from deployments import processes, profile
 from deployments.autoscaling import Backlog
@@ -183,28 +185,35 @@ def graphs(http_port: int, notes: Path, repository: Path) -> dict[str, str]:
     return urls
 
 
+@contextmanager
+def deployed(app: Application, name: str, http_port: int) -> Iterator[str]:
+    """Run a graph under a route of its own until the block ends; what idles takes its share of the cores."""
+    serve.run(app, name=name, route_prefix=f"/{name}")
+    yield f"http://127.0.0.1:{http_port}/{name}"
+    serve.delete(name)
+
+
+def staged_with(stage: str, other: type) -> Application:
+    """Return the staged graph with another deployment in place of one of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(f"deployments.graph.{stage}", other)
+        return build_app(app_config(Topology.STAGED, share=0.0))
+
+
 @pytest.fixture(scope="module")
 def sabotaged(graphs: dict[str, str], http_port: int) -> Iterator[str]:
     """The staged graph with a feature that is not what training computed. It never becomes ready."""
     assert "staged" in graphs  # with the models that it asks
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("deployments.graph.PreprocessDeployment", SabotagedPreprocess)
-        app = build_app(app_config(Topology.STAGED, share=0.0))
-    serve.run(app, name="sabotaged", route_prefix="/sabotaged")
-    yield f"http://127.0.0.1:{http_port}/sabotaged"
-    serve.delete("sabotaged")
+    with deployed(staged_with("PreprocessDeployment", SabotagedPreprocess), "sabotaged", http_port) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
 def unhurried(graphs: dict[str, str], http_port: int) -> Iterator[str]:
     """The staged graph with a strategy that takes a while; its models are there already."""
     assert "staged" in graphs
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("deployments.graph.StrategyDeployment", SlowStrategy)
-        app = build_app(app_config(Topology.STAGED, share=0.0))
-    serve.run(app, name="unhurried", route_prefix="/unhurried")
-    yield f"http://127.0.0.1:{http_port}/unhurried"
-    serve.delete("unhurried")
+    with deployed(staged_with("StrategyDeployment", SlowStrategy), "unhurried", http_port) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
@@ -213,15 +222,14 @@ def other_features(http_port: int, tmp_path_factory: pytest.TempPathFactory) -> 
     bundle = on_other_features(load_bundle(PRODUCTION), tmp_path_factory.mktemp("models") / "v4.0")
     variants = {"production": {"bundle": str(bundle.path), "deadline_ms": 20_000}}
     config = AppConfig.model_validate({"topology": Topology.FUSED, "variants": variants})
-    serve.run(build_app(config), name="other", route_prefix="/other")
-    url = f"http://127.0.0.1:{http_port}/other"
-    wait_until_ready(f"{url}/v2/health/ready")
-    yield url
-    serve.delete("other")
+    with deployed(build_app(config), "other", http_port) as url:
+        wait_until_ready(f"{url}/v2/health/ready")
+        yield url
 
 
 def wait_until_ready(url: str) -> None:
-    wait_for(lambda: httpx2.get(url, timeout=60).status_code == 200, 60, lambda: httpx2.get(url, timeout=60).text)
+    ask = partial(httpx2.get, url, timeout=60)
+    wait_for(lambda: ask().status_code == 200, 60, lambda: ask().text)
 
 
 @pytest.fixture(scope="package")
