@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(abspath $(VENV))/bin
-# What starts graphs is with one worker, one at a time; the other runs unit tests meanwhile (tests/workers.py).
+# What starts graphs is with one worker, one at a time; the other runs the rest meanwhile (tests/workers.py).
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
 # By content, not by time: a clone, or a second start, installs nothing that is already there.
 STAMP := $(VENV)/.installed-$(shell cat requirements.lock pyproject.toml | cksum | cut -d' ' -f1)

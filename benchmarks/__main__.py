@@ -63,7 +63,7 @@ def write(run: Record, out: Path) -> None:
 
 @click.command()
 @click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True)
-@click.option("--seconds", type=click.FloatRange(min=1), default=3.0, show_default=True, help="Of each closed loop.")
+@click.option("--seconds", type=click.IntRange(min=1), default=3, show_default=True, help="Of each closed loop.")
 @click.option("--only", type=click.Choice(list(SYSTEMS)), multiple=True, help="A system; can be given again.")
 @click.option("--out", type=click.Path(path_type=Path), default=OUT, show_default=True, help="Without a suffix.")
 def main(rounds: int, seconds: float, only: Sequence[str], out: Path) -> None:

@@ -69,7 +69,7 @@ def measure(seconds: int) -> dict[str, float]:
     bundle = load_bundle("models/production")
     state = MonitorState(10_000, np.random.default_rng(0))
     state.learn(bundle.digest, Learnt(bundle.version, bundle.reference))
-    router = Gathering("a", 50_000, lambda: 0.5)
+    router = Gathering("a", 50_000, lambda: {"here": 0.5})
     clocks = {name: Clock() for name in ("tell_ms", "send_ms", "hear_ms")}
     tell, send, hear = clocks.values()
     look = Clock()

@@ -83,7 +83,7 @@ def router(pipeline: Pipeline) -> tuple[ASGIApp, Callable[[], Awaitable[bool]]]:
     limits = Limits(batching.max_batch_size, batching.max_in_flight, max_queued_rows=1_000, deadline_s=1.0)
     batcher = Batcher(pipeline.run, pipeline.abstain, limits)
     service = SignalService({VariantName.PRODUCTION: Lane(pipeline, batcher.submit)}, Assignment())
-    told = Gathering("router", 10_000, lambda: None)
+    told = Gathering("router", 10_000, dict)
     bundle = pipeline.bundle
 
     async def monitor() -> dict[str, Any]:

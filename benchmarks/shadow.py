@@ -86,7 +86,7 @@ def compare(fault: str, rounds: int, seconds: float) -> dict[str, Any]:
 
 @click.command()
 @click.option("--rounds", type=click.IntRange(min=1), default=6, show_default=True)
-@click.option("--seconds", type=click.FloatRange(min=1), default=5.0, show_default=True, help="Of one measurement.")
+@click.option("--seconds", type=click.IntRange(min=1), default=5, show_default=True, help="Of one measurement.")
 @click.option("--out", type=click.Path(path_type=Path), default=OUT, show_default=True)
 def main(rounds: int, seconds: float, out: Path) -> None:
     """Compare the throughput of `model_remote` with the shadow off and on, for each kind of candidate."""

@@ -114,7 +114,7 @@ def compare(system: System, rounds: int, seconds: float) -> dict[str, Any]:
 
 @click.command()
 @click.option("--rounds", type=click.IntRange(min=1), default=10, show_default=True)
-@click.option("--seconds", type=click.FloatRange(min=1), default=5.0, show_default=True, help="Of one measurement.")
+@click.option("--seconds", type=click.IntRange(min=1), default=5, show_default=True, help="Of one measurement.")
 @click.option("--out", type=click.Path(path_type=Path), default=OUT, show_default=True)
 def main(rounds: int, seconds: float, out: Path) -> None:
     """Compare the throughput of the graph with nobody and with five people at its dashboard."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from serve_app.errors import Overloaded, StageFailed
-from serve_app.types import Outcome, Reason, Row
+from serve_app.types import QUEUE, Outcome, Reason, Row
 
 
 @dataclass(slots=True, eq=False)
@@ -257,7 +257,7 @@ def _overloaded(waiting: int) -> Overloaded:
 
 
 def _with_wait(outcome: Outcome, wait_s: float) -> Outcome:
-    timings = {"queue": 1e3 * wait_s, **outcome.timings_ms}
+    timings = {QUEUE: 1e3 * wait_s, **outcome.timings_ms}
     # What `replace` would make, at a fifth of its time.
     return Outcome(
         outcome.action,

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from ray.serve.schema import DeploymentSchema, ServeApplicationSchema, ServeDeploySchema
 
 from deployments.keys import keys_of
+from deployments.launch import GRAPH
 from deployments.schema_check import faults as schema_faults
 from deployments.stages import MODEL, model_application
 from serve_app.config import (
@@ -36,9 +37,9 @@ from serve_app.model import load_bundle
 from serve_app.model.predictors import chosen
 
 _OURS = "deployments.graph:"
-_BUILDERS: Mapping[str, type[Section]] = {f"{_OURS}build_app": AppConfig, f"{_OURS}build_model": ModelAppConfig}
+_BUILDERS: Mapping[str, type[Section]] = {GRAPH: AppConfig, f"{_OURS}build_model": ModelAppConfig}
 ROUTER = "router"
-_STAGES = {f"{_OURS}build_app": (ROUTER, "preprocess", "strategy"), f"{_OURS}build_model": (MODEL,)}
+_STAGES = {GRAPH: (ROUTER, "preprocess", "strategy"), f"{_OURS}build_model": (MODEL,)}
 
 
 def faults(document: dict[str, Any], environment: Mapping[str, str] | None = None) -> list[str]:

@@ -7,7 +7,7 @@ for given; do
     if [ -f "$answer" ]; then cp "$here/no_router.http" "$answer"; fi
     # Under its own name, by which Ray Serve knows its HAProxy again; it is written anew for each start.
     if [ -f "$given" ] && ! grep -q x-signalgraph "$given"; then
-        sed -f "$here/refuse.sed" "$given" > "$given.full" && mv "$given.full" "$given"
+        sed -f "$here/backend.sed" "$given" > "$given.full" && mv "$given.full" "$given"
     fi
 done
 exec "$SIGNALGRAPH_HAPROXY" -f "$here/haproxy.cfg" "$@"

@@ -11,6 +11,7 @@ from ray.serve.exceptions import DeploymentUnavailableError
 from deployments.autoscaling import Backlog, Demand
 from deployments.bundles import Held, Shelf
 from deployments.metrics import HopMetrics
+from deployments.node import memory_of_node
 from serve_app.errors import StageUnavailable
 from serve_app.model import Bundle
 from serve_app.pipeline import BatchT_co, BatchT_contra, Stage
@@ -75,6 +76,10 @@ class Hop(Generic[BatchT_contra, BatchT_co]):
     async def held(self) -> list[str]:
         """Return the digests of the bundles that there is a stage for."""
         return list(self._stages)
+
+    async def memory(self) -> dict[str, float]:
+        """Return how much of the memory of this replica's node is in use."""
+        return memory_of_node()
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """Tell Ray Serve what `deployments.autoscaling.ScaleByRows` scales on."""

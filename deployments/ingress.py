@@ -28,9 +28,9 @@ _UNWATCHED = ((b"x-request-disconnect-disabled", b"?1"), (b"x-request-timeout-se
 
 _REQUEST_ID = REQUEST_ID.lower().encode()
 _TAKES, _REFUSED = b"x-signalgraph-takes", b"x-signalgraph-refused"
-"""Between routers and their HAProxy (`refuse.sed`), which lets no client say or see them."""
+"""Between routers and their HAProxy (`backend.sed`), which lets no client say or see them."""
 FULL = "this router has as many requests as it takes; try again in a second"
-"""What clients are told, by HAProxy too (`refuse.sed`)."""
+"""What clients are told, by HAProxy too (`backend.sed`)."""
 _TELL_EACH = 64
 """Of the answers to POSTs, the first among so many says what a router takes."""
 

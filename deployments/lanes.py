@@ -12,6 +12,7 @@ from deployments.batching import Batcher, Limits, Sent
 from deployments.bundles import KEPT, Held, Shelf
 from deployments.ingress import room
 from deployments.metrics import BatchMetrics
+from deployments.node import merged
 from deployments.stages import Loaded, StageHandles, make_stages
 from serve_app.config import AppConfig, BatchingConfig, VariantConfig
 from serve_app.errors import BundleNotLoaded, ReleaseRefused
@@ -84,6 +85,10 @@ class Lanes:
         serving = [made.loaded for made in self._current.values()]
         for loaded in (*serving, *chain.from_iterable(held.values() for held in self._held.values())):
             loaded.check_health()
+
+    async def memory(self) -> dict[str, float]:
+        """Return the share of memory in use, by node, where stages are elsewhere."""
+        return merged(await asyncio.gather(*(made.loaded.memory() for made in self._current.values())))
 
     def check(self, release: Release) -> None:
         """Raise ReleaseRefused for a release of bundles that are not on the shelf: nobody could answer for them."""

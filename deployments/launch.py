@@ -18,6 +18,8 @@ from deployments import profile, serve_status
 from deployments.runs import Run
 from serve_app.errors import ConfigError, ServeAppError
 
+GRAPH = "deployments.graph:build_app"
+"""What a configuration imports for a graph."""
 _POLL_S = 0.3
 _PR_SET_PDEATHSIG = 1
 _DASHBOARD = re.compile(r"View the dashboard at (http://\S+)")
@@ -39,6 +41,12 @@ def read(config: Path) -> dict[str, Any]:
         raise ConfigError(f"refused:\n{found.stdout or found.stderr}".rstrip())
     document: dict[str, Any] = yaml.safe_load(config.read_text())
     return document
+
+
+def prefix_of(document: dict[str, Any]) -> str:
+    """Return below which path the first graph of a configuration answers; nothing when it is the root."""
+    routes = (one.get("route_prefix") for one in document["applications"] if one["import_path"] == GRAPH)
+    return (next(routes, None) or "/").rstrip("/")
 
 
 def start(run: Run, document: dict[str, Any]) -> subprocess.Popen[bytes]:

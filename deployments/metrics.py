@@ -110,7 +110,8 @@ class MonitorMetrics:
         self._dropped = of_actors.Gauge(
             "signalgraph_dropped_observations", "Decisions that the monitor did not hear of."
         )
-        self._memory = of_actors.Gauge("signalgraph_memory_share", "Of a node with a router: the largest share in use.")
+        about = "Of the nodes of routers and stages, and their GPUs: the largest share in use."
+        self._memory = of_actors.Gauge("signalgraph_memory_share", about)
         about = "Distance (Kolmogorov-Smirnov) of a feature from training, as a share of what is no accident."
         self._drift = of_actors.Gauge("signalgraph_feature_drift", about, ("model_version", "feature"))
         self._firing = of_actors.Gauge("signalgraph_alert_firing", "1 while an alert fires.", ("alert", "subject"))
@@ -126,8 +127,8 @@ class MonitorMetrics:
         for code, n in snapshot["errors"].items():
             self._errors.set(n, {"code": code})
         self._dropped.set(snapshot["dropped_observations"])
-        if snapshot["memory"] is not None:
-            self._memory.set(snapshot["memory"])
+        if snapshot["memory"]:
+            self._memory.set(max(snapshot["memory"].values()))
         self._show_drift(snapshot["drift"])
         self._show_alerts(snapshot["alerts"])
 

@@ -58,8 +58,8 @@ _FAST_DEFAULTS = {
     # is refused, and goes in halves (`deployments.remote`).
     "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(64 * 2**20),
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "deployments.ingress:middlewares",
-    # A router that dies with requests in flight costs nobody an answer: HAProxy asks another router. Safe because
-    # a decision is idempotent by its request id.
+    # A router that dies with requests in flight costs nobody an answer: HAProxy asks another router, of what it had
+    # received to its end before it sent it on. Safe because a decision is idempotent by its request id.
     "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
     "RAY_SERVE_HAPROXY_RETRIES": "3",
     # Only what fits in one buffer can be sent again. 64 KiB is about 480 bars as JSON objects, more than a signal

@@ -12,10 +12,13 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, 
 from ray.serve.handle import DeploymentHandle
 
 from deployments.autoscaling import Backlog
+from deployments.node import merged
 from serve_app.errors import StageFailed, StageUnavailable
 
 LOAD_TIMEOUT_S = 60.0
 """For all replicas to load a bundle."""
+MEMORY_TIMEOUT_S = 5.0
+"""For all replicas to say how full their nodes are."""
 
 log = logging.getLogger(__name__)
 
@@ -90,17 +93,29 @@ class RemoteStage:
 
     async def load(self, digest: str) -> None:
         """Let every replica hold a bundle. Raises StageUnavailable, or what the first raises that cannot."""
-        try:
-            loaded = self._handles.all.broadcast("load", digest)
-            answers = await loaded.results_async(timeout_s=LOAD_TIMEOUT_S, return_exceptions=True)
-        except (TimeoutError, RayError, RayServeException, AioRpcError) as error:
-            raise self._unavailable(error) from error
-        for answer in answers:
+        for answer in await self._all("load", digest, timeout_s=LOAD_TIMEOUT_S):
             # A replica that died meanwhile loads what the others hold when it is back.
             if isinstance(answer, RayTaskError):
                 raise answer.cause  # without the trace that Ray adds, which names addresses and files
             if isinstance(answer, Exception) and not isinstance(answer, RayActorError):
                 raise answer
+
+    async def memory(self) -> dict[str, float]:
+        """Return the share of memory in use, by node, of the replicas that say so in time; see `Hop.memory`."""
+        try:
+            answers = await self._all("memory", timeout_s=MEMORY_TIMEOUT_S)
+        except StageUnavailable:  # the log has it
+            return {}
+        return merged(one for one in answers if isinstance(one, dict))
+
+    async def _all(self, method: str, *args: str, timeout_s: float) -> list[Any]:
+        """Ask every replica; what one raises stands in its place. Raises StageUnavailable when they take too long."""
+        try:
+            asked = self._handles.all.broadcast(method, *args)
+            answers: list[Any] = await asked.results_async(timeout_s=timeout_s, return_exceptions=True)
+        except (TimeoutError, RayError, RayServeException, AioRpcError) as error:
+            raise self._unavailable(error) from error
+        return answers
 
     def _too_large(self, rows: int, error: BaseException) -> StageFailed:
         """Say which stage, for the pipeline to try the batch in parts."""

@@ -17,9 +17,10 @@ from deployments.bundles import Shelf
 from deployments.keys import Keys
 from deployments.lanes import Lanes
 from deployments.metrics import ShadowMetrics
-from deployments.monitor import MonitorArgs, Reporter
+from deployments.monitor import MonitorArgs
 from deployments.releases import Follower, ledger_of, service_of
 from deployments.replicas import stages as stages_of
+from deployments.reporter import Reporter
 from deployments.stages import StageHandles
 from serve_app.api import Front, Past, create_api
 from serve_app.config import AppConfig, RouterTuning, parse_section
@@ -75,8 +76,9 @@ class RouterDeployment:
         self._follower = self._following(self._journal, self._shadow, seed) if self._journal and self._shadow else None
         self._service = self._follower.current if self._follower else service_of(self._lanes, seed)
         journal = config.journal.url if config.journal else None
-        monitor = MonitorArgs(built_at, config.monitor, journal, keys.webhook)
-        self._reporter = Reporter(context.app_name, context.replica_tag, monitor, self._lanes.bundle)
+        asked = None if journal else seed.assignment.asked
+        monitor, lanes = MonitorArgs(built_at, config.monitor, journal, asked, keys.webhook), self._lanes
+        self._reporter = Reporter(context.app_name, context.replica_tag, monitor, lanes.bundle, lanes.memory)
         self._tasks: list[asyncio.Task[None]] = []
         self._serves = False
         _spare_the_collector()
@@ -150,7 +152,8 @@ class RouterDeployment:
         abstains from nothing; one whose stages do not answer yet starts all the same, and says at /ready what it lacks.
         """
         await self._service.prove()
-        work = [self._prove(), self._reporter.push_forever(), self._reporter.write_forever()]
+        reporter = self._reporter
+        work = [self._prove(), reporter.push_forever(), reporter.look_forever(), reporter.write_forever()]
         if self._follower:
             work.append(self._follower.follow_forever())
         if self._follower and self._journal:

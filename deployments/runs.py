@@ -30,6 +30,8 @@ class Run:
     config: str
     run_dir: Path
     fast: bool
+    prefix: str = ""
+    """Of the paths of the API, if it is not at the root."""
     dashboard: str | None = None
     """Address of Ray's dashboard, once it is known."""
 
@@ -37,7 +39,7 @@ class Run:
     def url(self) -> str:
         """Where to call the API from this machine."""
         host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host, self.host)  # noqa: S104 (compared only)
-        return f"http://{host}:{self.ports.http}"
+        return f"http://{host}:{self.ports.http}{self.prefix}"
 
     @property
     def log(self) -> Path:

@@ -1,7 +1,7 @@
 """Where each stage of a variant runs: in this process, or behind a handle. The topology, as the router sees it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from ray.serve.handle import DeploymentHandle
 
 from deployments.autoscaling import Backlog
 from deployments.metrics import ModelMetrics
+from deployments.node import merged
 from deployments.remote import RemoteStage
 from serve_app.config import AppConfig, Topology
 from serve_app.model import Bundle
@@ -34,19 +35,23 @@ class StageHandles:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A bundle, the stages that compute it, and what lets all replicas of remote ones load it."""
+    """A bundle, the stages that compute it, and those of them that are elsewhere."""
 
     bundle: Bundle
     slot: VariantName
     """The place of its model, see `serve_app.router.slots`."""
     stages: Stages
-    spread: Callable[[], Awaitable[object]]
+    remote: Sequence[RemoteStage]
     check_health: Callable[[], None]
     """Raises StageFailed when a model in this process hangs."""
 
+    async def spread(self) -> None:
+        """Let every replica elsewhere load the bundle. Raises as `RemoteStage.load`."""
+        await asyncio.gather(*(stage.load(self.bundle.digest) for stage in self.remote))
 
-async def _nowhere() -> None:
-    """There is nobody else to load it."""
+    async def memory(self) -> dict[str, float]:
+        """Return the share of memory in use, by node, elsewhere."""
+        return merged(await asyncio.gather(*(stage.memory() for stage in self.remote)))
 
 
 def _not_here() -> None:
@@ -67,21 +72,15 @@ def make_stages(
     if config.topology is Topology.FUSED:
         here = model_of(bundle, config.model, ModelMetrics(slot).out_of_memory)
         stages = stages_of(bundle, ByDigest({bundle.digest: here}).run)
-        return Loaded(bundle, slot, stages, _nowhere, here.check_health)
+        return Loaded(bundle, slot, stages, (), here.check_health)
     application = model_application(slot)
     # Whether it exists is not asked: that would block the event loop, and the application may start after ours.
     model = RemoteStage(
         application, lambda: serve.get_deployment_handle(MODEL, application, _check_exists=False), backlog
     )
     if handles is None:
-        return Loaded(bundle, slot, stages_of(bundle, model.run), lambda: model.load(bundle.digest), _not_here)
+        return Loaded(bundle, slot, stages_of(bundle, model.run), (model,), _not_here)
     preprocess = RemoteStage("preprocess", lambda: handles.preprocess, backlog)
     strategy = RemoteStage("strategy", lambda: handles.strategy, backlog)
-    remote = (preprocess, model, strategy)
-    return Loaded(
-        bundle,
-        slot,
-        Stages(preprocess.run, model.run, strategy.run),
-        lambda: asyncio.gather(*(stage.load(bundle.digest) for stage in remote)),
-        _not_here,
-    )
+    stages = Stages(preprocess.run, model.run, strategy.run)
+    return Loaded(bundle, slot, stages, (preprocess, model, strategy), _not_here)

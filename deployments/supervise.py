@@ -136,6 +136,7 @@ def _claim(config: Path, document: dict[str, Any], folder: Path, say: Say, optio
             config=str(config.resolve()),
             run_dir=Path(tempfile.mkdtemp(prefix="sg-", dir=_short_temporary_folder())),
             fast=fast,
+            prefix=launch.prefix_of(document),
         )
         run.save(folder)
         return run

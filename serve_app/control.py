@@ -66,12 +66,17 @@ class Control:
         moves = ((symbol, now.variant(symbol), then.variant(symbol)) for symbol in asked)
         return [{"symbol": symbol, "from": a, "to": b} for symbol, a, b in moves if a is not b]
 
-    async def change(self, step: Step, change: Change, who: str, why: str, by_plan: bool = False) -> dict[str, Any]:
-        """Record a change and put it into force. Raises ReleaseRefused when it cannot be. `by_plan`: see the ledger."""
-        author = Author(who, why, self._clock())
-        return await self._recorded(lambda: self._ledger.change(step, change, author, by_plan=by_plan))
+    async def change(
+        self, step: Step, change: Change, who: str, why: str, follows: int | None = None, by_plan: bool = False
+    ) -> dict[str, Any]:
+        """Record a change and put it into force. Raises ReleaseRefused when it cannot be.
 
-    async def candidate(self, version: str, who: str, why: str) -> dict[str, Any]:
+        `follows`, `by_plan`: see the ledger.
+        """
+        author = Author(who, why, self._clock())
+        return await self._recorded(lambda: self._ledger.change(step, change, author, follows=follows, by_plan=by_plan))
+
+    async def candidate(self, version: str, who: str, why: str, follows: int | None = None) -> dict[str, Any]:
         """Load another version and make it the candidate, which answers nobody yet.
 
         Raises ReleaseRefused when it cannot be loaded or does not reproduce its golden cases: nothing has changed
@@ -86,12 +91,12 @@ class Control:
             reason = f"{version} is not the candidate: {_said(error)}"
             await asyncio.to_thread(self._ledger.fail, reason, author)
             raise ReleaseRefused(reason) from error
-        return await self._recorded(lambda: self._ledger.change(Step.CANDIDATE, change, author))
+        return await self._recorded(lambda: self._ledger.change(Step.CANDIDATE, change, author, follows=follows))
 
-    async def rollback(self, who: str, why: str) -> dict[str, Any]:
-        """Record a rollback and put it into force."""
+    async def rollback(self, who: str, why: str, follows: int | None = None) -> dict[str, Any]:
+        """Record a rollback and put it into force; see `change`."""
         author = Author(who, why, self._clock())
-        return await self._recorded(lambda: self._ledger.rollback(author))
+        return await self._recorded(lambda: self._ledger.rollback(author, follows=follows))
 
     async def _recorded(self, write: Callable[[], Entry]) -> dict[str, Any]:
         entry = await asyncio.to_thread(write)

@@ -31,12 +31,13 @@ def timestamp_of(request: SignalRequest) -> datetime | None:
     return last.replace(tzinfo=UTC)
 
 
-def _moment_of(request: SignalRequest) -> str:
-    """Return what tells a request from others on its symbol: its time or, where the client gave none, its numbers."""
-    history = request.history
-    if isinstance(history, FeatureRows) and history.timestamp is None:
-        return f"{zlib.crc32(history.values.tobytes())}"
-    return f"{timestamp_of(request)}"
+def _asked_about(request: SignalRequest) -> str:
+    """Return what tells a request from others on its symbol: its time, and its numbers, since a bar may be growing."""
+    history, checksum = request.history, 0
+    columns = [history.values] if isinstance(history, FeatureRows) else [x for _, x in sorted(history.columns.items())]
+    for values in columns:
+        checksum = zlib.crc32(values.tobytes(), checksum)
+    return f"{timestamp_of(request)} {checksum}"
 
 
 def by_request(request_id: str) -> Identify:
@@ -50,6 +51,6 @@ def by_request(request_id: str) -> Identify:
         # In this order no text runs into the next: only the symbol, which is last, may hold any character.
         position = asked.position
         held = f"{position.status}/{position.time_in_position_hours}/{position.time_in_position_bars}"
-        return decision_id(f"{request_id} {_moment_of(asked)} {held} {asked.symbol}", place)
+        return decision_id(f"{request_id} {_asked_about(asked)} {held} {asked.symbol}", place)
 
     return identify

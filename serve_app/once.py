@@ -6,25 +6,27 @@ decision was the first, also between two routers that were asked at the same tim
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Protocol
 
-from serve_app.errors import IdempotencyConflict
+from serve_app.errors import IdempotencyConflict, JournalUnavailable
 from serve_app.identity import decision_id, timestamp_of
-from serve_app.journal import Record, decision_of
+from serve_app.journal import Record, decision_of, unpack_row
 from serve_app.service import CurrentService, Refused
-from serve_app.types import Decision, SignalRequest
+from serve_app.types import Decision, PositionStatus, SignalRequest
 
 Answer = Decision | Refused
+PATIENCE_S = 2.0
+"""With the database."""
 
 
 class Kept(Protocol):
     """What is needed of a journal."""
 
-    def ship(self) -> int:
-        """Move what was decided into the database."""
+    async def shipped(self) -> None:
+        """Return once what was decided is in the database."""
 
-    def find_all(self, decision_ids: Sequence[str]) -> Mapping[str, Record]:
+    async def found(self, decision_ids: Sequence[str]) -> Mapping[str, Record]:
         """Return those decisions that are in the database."""
 
 
@@ -48,31 +50,42 @@ class Once:
         """
         ids = [decision_id(identity, place) for place in range(len(requests))]
         answers: Sequence[SignalRequest | Answer] = requests
-        first = await self._first(ids)
+        first = await self._in_time(self._journal.found(ids))
         if any(one not in first and not isinstance(asked, Refused) for one, asked in zip(ids, requests, strict=True)):
             answers = await self._service.decide(lambda place, _: ids[place], requests)
-            first = await self._first(ids, self._journal.ship)
+            first = await self._in_time(self._shipped(ids))
         return [
             self._again(first[one], asked) if one in first else self._refusal(answer)
             for one, asked, answer in zip(ids, requests, answers, strict=True)
         ]
 
-    async def _first(self, ids: Sequence[str], before: Callable[[], object] = lambda: None) -> Mapping[str, Record]:
-        def look() -> Mapping[str, Record]:
-            before()
-            return self._journal.find_all(ids)
+    async def _shipped(self, ids: Sequence[str]) -> Mapping[str, Record]:
+        await self._journal.shipped()
+        return await self._journal.found(ids)
 
-        return await asyncio.to_thread(look)
+    async def _in_time(self, first: Awaitable[Mapping[str, Record]]) -> Mapping[str, Record]:
+        """Wait for the first decisions, but not for a database that is locked or far: others want the places."""
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                return await first
+        except TimeoutError as error:
+            raise JournalUnavailable(f"the journal's database has not answered for {PATIENCE_S:g} s") from error
 
     def _again(self, record: Record, asked: SignalRequest | Refused) -> Answer:
         if isinstance(asked, Refused):
             return self._service.with_fallback(asked)
-        if (record["symbol"], record["timestamp"]) == (asked.symbol, timestamp_of(asked)):
+        # For whom and when, and whether to enter or to leave; how long it is held may be told anew by who asks again.
+        first_asked = record["symbol"], record["timestamp"], _status(record)
+        if first_asked == (asked.symbol, timestamp_of(asked), asked.position.status):
             return decision_of(record)
-        known = f"{record['symbol']} at {record['timestamp']}"
-        error = IdempotencyConflict(f"this Idempotency-Key was used for {known}; use a new one for each request")
+        used_for = "{} at {}, {}".format(*first_asked)
+        error = IdempotencyConflict(f"this Idempotency-Key was used for {used_for}; use a new one for each request")
         return self._service.with_fallback(Refused(error, asked.symbol, asked.position))
 
     def _refusal(self, answer: SignalRequest | Answer) -> Refused:
         assert isinstance(answer, Refused)  # noqa: S101  a decision that was kept is in the database by now
         return self._service.with_fallback(answer)
+
+
+def _status(record: Record) -> PositionStatus:
+    return PositionStatus.LONG if unpack_row(record["inputs"]).is_long else PositionStatus.FLAT

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from serve_app.errors import UnknownDecision
 from serve_app.journal import Record, unpack_row
 from serve_app.model.gate import ALLOWED
 from serve_app.pipeline import Pipeline, window_crc
@@ -45,7 +46,9 @@ class Replayer:
         """Compute a decision again. Raises UnknownDecision, JournalUnavailable, BundleNotLoaded, StageUnavailable."""
         record = await self._find(decision_id)
         entries = await asyncio.to_thread(self._ledger.entries)
-        release = next(entry.release for entry in entries if entry.epoch == record["epoch"])
+        release = next((entry.release for entry in entries if entry.epoch == record["epoch"]), None)
+        if release is None:
+            raise UnknownDecision(f"{decision_id} is of epoch {record['epoch']}, and the ledger has no such epoch")
         thresholds = release.thresholds.get(VariantName(record["variant"]))
         return await replayed(record, await self._pipeline_of(record["bundle_digest"], thresholds))
 

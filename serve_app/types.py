@@ -278,6 +278,10 @@ class ActionBatch:
         return len(self.actions)
 
 
+QUEUE = "queue"
+"""The wait of a row before the stages, among its times."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What came of one row. `probability` is None exactly when there is a reason for it."""

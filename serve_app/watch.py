@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Engine
 
 from serve_app.config import RULES, AlertName, AlertsConfig
-from serve_app.errors import HistoryAltered, JournalUnavailable
+from serve_app.errors import HistoryAltered, JournalUnavailable, MonitorUnavailable
 from serve_app.journal import Alarms, ReleaseLines, count, matured, newest_outcome
 from serve_app.monitor import (
     REMEMBERED,
@@ -185,8 +185,13 @@ class Watch:
         }
 
     def view(self) -> dict[str, Any]:
-        """Return the snapshot of the latest look, and the latest decisions: what people look at may be a second old."""
-        return {**(self._shown or self.snapshot()), "latest": self.state.tape.latest()}
+        """Return the snapshot of the latest look, and the latest decisions: what people look at may be a second old.
+
+        Raises MonitorUnavailable before the first look: the counts are not the journal's yet.
+        """
+        if self._shown is None:
+            raise MonitorUnavailable("the monitor has just begun, and reads what it knew from the journal")
+        return {**self._shown, "latest": self.state.tape.latest()}
 
     def alerts(self) -> dict[str, Any]:
         """Return what `GET /v1/alerts` answers."""

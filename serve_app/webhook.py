@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 
 import httpx2
 
+from serve_app.errors import ConfigError
 from serve_app.monitor import Alert
 from serve_app.schemas import encode
 
@@ -22,15 +23,24 @@ WAITING = 1_000
 WAITS_S = (1.0, 5.0, 30.0, 120.0)
 """Before the second attempt and those after it."""
 TIMEOUT_S = 10.0
+_PREFIX = "whsec_"
 
 log = logging.getLogger(__name__)
 
 
+def key_of(secret: str) -> bytes:
+    """Return what a secret signs with: one of `whsec_…` is base64, any other the text itself. Raises ConfigError."""
+    if not secret.startswith(_PREFIX):
+        return secret.encode()
+    try:
+        return base64.b64decode(secret.removeprefix(_PREFIX), validate=True)
+    except ValueError as error:
+        raise ConfigError(f"the webhook's secret begins with {_PREFIX} and is not base64 after it: {error}") from error
+
+
 def signature(secret: str, identity: str, timestamp: int, body: bytes) -> str:
-    """Return the value of `webhook-signature`. A secret of `whsec_…` is base64, any other is the text itself."""
-    prefix = "whsec_"
-    key = base64.b64decode(secret.removeprefix(prefix)) if secret.startswith(prefix) else secret.encode()
-    signed = hmac.new(key, f"{identity}.{timestamp}.".encode() + body, hashlib.sha256)
+    """Return the value of `webhook-signature`. Raises as `key_of`."""
+    signed = hmac.new(key_of(secret), f"{identity}.{timestamp}.".encode() + body, hashlib.sha256)
     return f"v1,{base64.b64encode(signed.digest()).decode()}"
 
 
@@ -68,7 +78,11 @@ class Webhook:
         """Post what is offered, until cancelled."""
         async with self._client() as client:
             while True:
-                await self._deliver(client, await self._waiting.get())
+                event = await self._waiting.get()
+                try:
+                    await self._deliver(client, event)
+                except Exception as error:  # noqa: BLE001  no trace: it may hold the address, and with it a token
+                    log.error("%s of %s is not posted: %s", event.state, event.alert, type(error).__name__)  # noqa: TRY400
 
     async def _deliver(self, client: httpx2.AsyncClient, event: Alert) -> None:
         for wait in (*WAITS_S, None):
@@ -93,6 +107,6 @@ class Webhook:
             headers["webhook-signature"] = signature(self._secret, event.id, now, body)
         try:
             answer = await client.post(url, content=body, headers=headers)
-        except httpx2.HTTPError as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             return type(error).__name__  # its text may hold the address, and with it a token
         return None if answer.is_success else f"status {answer.status_code}"

@@ -72,18 +72,19 @@ class ReleaseRoutes:
     async def candidate(self, request: Request) -> Response:
         """Load another version beside what serves, and make it the candidate, which answers nobody yet."""
         body = await read(request, CandidateBody)
-        return respond(await self._control.candidate(body.version, body.who, body.why))
+        return respond(await self._control.candidate(body.version, body.who, body.why, body.follows))
 
     async def promote(self, request: Request) -> Response:
         """Make the candidate production: at once, or by the steps of a plan, and back when a guardrail trips."""
         body = await read(request, PromoteBody)
         step, change = (Step.PROMOTE, promoted) if body.plan is None else (Step.GUARD, begun(body.plan))
-        return respond(await self._control.change(step, change, body.who, body.why, by_plan=body.plan is not None))
+        by_plan = body.plan is not None
+        return respond(await self._control.change(step, change, body.who, body.why, body.follows, by_plan))
 
     async def rollback(self, request: Request) -> Response:
         """End what the candidate answers; when it answers nobody, undo the last promotion."""
         body = await read(request, ChangeBody)
-        return respond(await self._control.rollback(body.who, body.why))
+        return respond(await self._control.rollback(body.who, body.why, body.follows))
 
     def changes(
         self, step: Step, model: type[ChangeBody], change: Callable[[Any], Change]
@@ -92,7 +93,7 @@ class ReleaseRoutes:
 
         async def endpoint(request: Request) -> Response:
             body = await read(request, model)
-            return respond(await self._control.change(step, change(body), body.who, body.why))
+            return respond(await self._control.change(step, change(body), body.who, body.why, body.follows))
 
         endpoint.__name__ = str(step)
         return endpoint

@@ -29,7 +29,7 @@ class Feed:
         self._sleep = sleep
         self._viewers = 0
         self._gathering = asyncio.Lock()
-        self._gathered_at = -EVERY_S
+        self._gathered_in: int | None = None
         self._message = b""
 
     def stream(self) -> AsyncIterator[bytes]:
@@ -45,13 +45,18 @@ class Feed:
         try:
             while self._clock() < ends:
                 yield await self._newest()
-                await self._sleep(EVERY_S)
+                # All wake together, so that what one of them has gathered is new to all.
+                await self._sleep(EVERY_S * (self._turn() + 1) - self._clock())
         finally:
             self._viewers -= 1
 
     async def _newest(self) -> bytes:
         async with self._gathering:
-            if self._clock() - self._gathered_at >= EVERY_S / 2:
+            if (turn := self._turn()) != self._gathered_in:
                 self._message = b"data: " + encode(await self._view()) + b"\n\n"
-                self._gathered_at = self._clock()
+                self._gathered_in = turn
             return self._message
+
+    def _turn(self) -> int:
+        """Return the number of the nearest turn: uvloop may wake a sleeper some tenths of a millisecond early."""
+        return round(self._clock() / EVERY_S)

@@ -14,8 +14,10 @@ from serve_app.errors import ServeAppError
 from serve_app.evidence import Experiments
 
 T = TypeVar("T")
-STAGES_S, RELEASES_S, EVIDENCE_S = 10.0, 2.0, 60.0
+STAGES_S, RELEASES_S, EVIDENCE_S = 5.0, 2.0, 60.0
 """How old each part may be: the more it costs, the older."""
+SPARES = 100
+"""Times as long as it took, evidence is not asked for again: it grows with the journal, and costs 1 % of a core."""
 CHANGES = 8
 """Of the releases, that are shown: the latest."""
 POINTS = 300
@@ -32,7 +34,7 @@ class Sources:
 
     topology: Topology
     monitor: Ask
-    """The counts, drift and alerts of `/v1/monitor`, with the latest decisions."""
+    """The counts, drift and alerts of `/v1/monitor`, with the latest decisions: what `encode` takes, as all parts."""
     chart: Callable[[str], Awaitable[dict[str, Any]]]
     """The bars of a symbol, and what was decided at them."""
     stages: Ask
@@ -44,11 +46,14 @@ class Sources:
 class Aged(Generic[T]):
     """What is asked for in the background once it is old. Nobody waits for it: the old one is there meanwhile."""
 
-    def __init__(self, what: str, ask: Callable[[], Awaitable[T]], age_s: float) -> None:
+    def __init__(self, what: str, ask: Callable[[], Awaitable[T]], age_s: float, spares: float = 0) -> None:
+        """`age_s`: how old it may be, or `spares` times as long as it took, if that is longer."""
         self._what = what
         self._ask = ask
         self._age_s = age_s
+        self._spares = spares
         self._asked_at = -age_s
+        self._took_s = 0.0
         self._task: asyncio.Task[None] | None = None
         self.value: T | None = None
         self.trouble: str | None = None
@@ -57,11 +62,13 @@ class Aged(Generic[T]):
     def refresh(self, now_s: float) -> None:
         """Ask, if it is old and is not being asked for."""
         is_asking = self._task is not None and not self._task.done()
-        if not is_asking and now_s - self._asked_at >= self._age_s:
+        if not is_asking and now_s - self._asked_at >= max(self._age_s, self._spares * self._took_s):
             self._asked_at = now_s
             self._task = asyncio.create_task(self._refreshed())
 
     async def _refreshed(self) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         try:
             self.value = await self._ask()
             self.trouble = None
@@ -70,6 +77,7 @@ class Aged(Generic[T]):
         except Exception as error:  # the page shows the rest; what a library says of itself is for the log
             log.exception("the dashboard lacks %s", self._what)
             self.trouble = f"{self._what}: {type(error).__name__}"
+        self._took_s = loop.time() - began
 
 
 class View:
@@ -90,7 +98,7 @@ class View:
         self._parts: dict[str, Aged[Any]] = {
             "stages": Aged("replicas", sources.stages, STAGES_S),
             "releases": Aged("releases", self._releases, RELEASES_S),
-            "experiment": Aged("evidence", self._experiment, EVIDENCE_S),
+            "experiment": Aged("evidence", self._experiment, EVIDENCE_S, SPARES),
         }
 
     async def now(self) -> dict[str, Any]:

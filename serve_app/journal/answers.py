@@ -1,10 +1,13 @@
 """What both variants answered in some epochs, and what came of it."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from typing import Any
 
+import numpy as np
 import pandas as pd
 from sqlalchemy import Engine, select
 
+from serve_app.journal.record import stages_ms
 from serve_app.journal.schema import decisions, outcomes
 from serve_app.journal.store import answering
 
@@ -22,6 +25,9 @@ _COLUMNS = (
     outcomes.c.at.label("reported"),
 )
 
+_AT_ONCE = 10_000
+"""Rows that are held as objects."""
+
 
 def answered(engine: Engine, epochs: Collection[int]) -> pd.DataFrame:
     """Return every decision of some epochs, in the order in which they were made. Raises JournalUnavailable.
@@ -36,14 +42,22 @@ def answered(engine: Engine, epochs: Collection[int]) -> pd.DataFrame:
         .where(decisions.c.epoch.in_(epochs))
         .order_by(decisions.c.at, decisions.c.decision_id)
     )
-    with answering(), engine.connect() as connection:
-        found = connection.execute(query).all()
-    frame = pd.DataFrame(found, columns=[column.name for column in _COLUMNS])
-    latency = [sum(timings.values()) for timings in frame.pop("timings_ms")]
+    with answering(), engine.connect().execution_options(yield_per=_AT_ONCE) as connection:
+        frames = [_compact(rows) for rows in connection.execute(query).partitions()]
+    return pd.concat(frames, ignore_index=True) if frames else _compact([])
+
+
+def _compact(rows: Sequence[tuple[Any, ...]]) -> pd.DataFrame:
+    """Put rows into columns: as objects of Python they take twenty times the memory."""
+    frame = pd.DataFrame(rows, columns=[column.name for column in _COLUMNS])
+    latency = [stages_ms(timings) for timings in frame.pop("timings_ms")]
+    texts = {name: frame[name].astype("str") for name in ("symbol", "variant", "bundle_digest", "status", "reason")}
     return frame.assign(
+        **texts,
         timestamp=pd.to_datetime(frame["timestamp"], utc=True),
+        epoch=frame["epoch"].astype(int),
         probability=frame["probability"].astype(float),
         label=frame["label"].astype(float),
         reported=frame["reported"].notna(),
-        latency_ms=latency,
+        latency_ms=np.array(latency, dtype=float),
     )

@@ -8,7 +8,7 @@ from typing import Any
 import msgpack
 import numpy as np
 
-from serve_app.types import Action, Decision, Reason, Row, Status, TimeArray, VariantName
+from serve_app.types import QUEUE, Action, Decision, Reason, Row, Status, TimeArray, VariantName
 
 Record = dict[str, Any]
 """Values by the columns of the table `decisions`: the fields of a Decision, when it was made, and its inputs."""
@@ -47,6 +47,11 @@ def unpack(packed: bytes) -> Record:
     """Return the record again."""
     record: Record = msgpack.unpackb(packed, timestamp=3)
     return record
+
+
+def stages_ms(timings_ms: Mapping[str, float]) -> float:
+    """Return how long the stages took, without the wait before them: a shadow never waits as a request does."""
+    return sum(took for stage, took in timings_ms.items() if stage != QUEUE)
 
 
 def decision_of(record: Record) -> Decision:

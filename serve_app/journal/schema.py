@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Column, DateTime, Double, Integer, LargeBinary, MetaData, Table, Text
+from sqlalchemy import JSON, BigInteger, Column, DateTime, Double, Index, Integer, LargeBinary, MetaData, Table, Text
 from sqlalchemy.types import TypeDecorator
 
 metadata = MetaData()
@@ -77,11 +77,19 @@ def _decided() -> list[Column[Any]]:
     ]
 
 
-shadows = Table("shadows", metadata, *_decided(), comment="what the other variant would have decided")
+def _by_epoch(table: str) -> Index:
+    """What a guard looks up every two seconds: the latest of a variant in an epoch."""
+    return Index(f"ix_{table}_epoch_variant_at", "epoch", "variant", "at")
+
+
+shadows = Table(
+    "shadows", metadata, *_decided(), _by_epoch("shadows"), comment="what the other variant would have decided"
+)
 
 decisions = Table(
     "decisions",
     metadata,
     *_decided(),
     Column("inputs", LargeBinary, nullable=False, comment="the validated row, see serve_app.journal.record"),
+    _by_epoch("decisions"),
 )

@@ -9,6 +9,7 @@ import fcntl
 import logging
 import os
 import struct
+import time
 import uuid
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,9 @@ SEGMENT_BYTES = 64 * 2**20
 SUFFIX = ".spool"
 DAMAGED = ".damaged"
 _HEAD = struct.Struct("<II")
+TURN_S = 60.0
+"""After which a file with something in it is followed by another, so that a router that dies leaves little behind that
+was shipped: whoever adopts it ships all of it again, also what has been deleted from the database since."""
 _READ = 4 * 2**20
 """Bytes that are read, and shipped, at once."""
 
@@ -58,6 +62,7 @@ class _Segment:
 
     path: Path
     file: int
+    begun: float = 0.0
     written: int = 0
     shipped: int = 0
 
@@ -71,10 +76,13 @@ class _Segment:
 class Spool:
     """Appends on the event loop, ships in a thread. One object a process; a folder may have many."""
 
-    def __init__(self, folder: Path, segment_bytes: int = SEGMENT_BYTES) -> None:
+    def __init__(
+        self, folder: Path, segment_bytes: int = SEGMENT_BYTES, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         """Begin a file. Raises SpoolUnavailable when the folder cannot be written."""
         self._folder = folder
         self._segment_bytes = segment_bytes
+        self._clock = clock
         self._full: list[_Segment] = []
         self._current = self._begin()
         self._closed = False
@@ -98,13 +106,19 @@ class Spool:
 
         Raises what `keep` raises, and has then forgotten nothing. Only one thread may call it.
         """
+        shipped, current = 0, None
+        while current is not self._current:  # it may be followed by another at any time, and is full then
+            current = self._current
+            shipped += self._ship_full(keep)
+            shipped += _ship(current, keep)
+        return shipped + sum(self._adopt(path, keep) for path in sorted(self._folder.glob(f"*{SUFFIX}")))
+
+    def _ship_full(self, keep: Keep) -> int:
         shipped = 0
         while self._full:
             shipped += _ship(self._full[0], keep)
             self._full.pop(0).close()
-        current = self._current
-        shipped += _ship(current, keep)
-        return shipped + sum(self._adopt(path, keep) for path in sorted(self._folder.glob(f"*{SUFFIX}")))
+        return shipped
 
     def close(self) -> None:
         """Let go of the files; what was not shipped is for whoever adopts it. Afterwards it takes nothing."""
@@ -112,6 +126,11 @@ class Spool:
             segment.close()
         self._full.clear()
         self._closed = True
+
+    def turn_over(self) -> None:
+        """Begin another file when this one is old. Raises SpoolUnavailable, and goes on with this one."""
+        if self._current.written and self._clock() - self._current.begun >= TURN_S:
+            self._rotated()
 
     def _rotated(self) -> _Segment:
         following = self._begin()
@@ -128,7 +147,7 @@ class Spool:
                 # Between these lines another router may have taken it for an orphan, and removed it.
                 fcntl.flock(file, fcntl.LOCK_EX)
                 if os.fstat(file).st_nlink:
-                    return _Segment(path, file)
+                    return _Segment(path, file, self._clock())
                 os.close(file)
         except OSError as error:
             raise _unavailable(self._folder, error) from error
@@ -185,7 +204,8 @@ def _locked(path: Path) -> _Segment | None:
 def _ship(segment: _Segment, keep: Keep) -> int:
     """Hand over the frames of a file that are not yet shipped. Raises Damaged, after those before it."""
     shipped = 0
-    while found := _batch(segment):
+    while segment.shipped < segment.written:  # of a file that is closed by now, nothing is left
+        found = _batch(segment)
         keep([content for content, _ in found])
         segment.shipped += found[-1][1]
         shipped += len(found)
@@ -193,11 +213,12 @@ def _ship(segment: _Segment, keep: Keep) -> int:
 
 
 def _batch(segment: _Segment) -> list[tuple[bytes, int]]:
+    """Return some of what is left, and where each ends. Raises Damaged."""
     left = segment.written - segment.shipped
     size = min(left, _READ)
     while True:
         found = list(contents(os.pread(segment.file, size, segment.shipped)))
-        if found or not left:
+        if found:
             return found
         if size == left:
             raise Damaged(f"{segment.path} at byte {segment.shipped}")

@@ -1,6 +1,7 @@
 """The database: SQLite in a file, or PostgreSQL by its URL."""
 
 import fcntl
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ _BUSY_S = 30
 """How long a statement waits for another writer, and PostgreSQL's network for a sign of life."""
 _CONNECT_S = 10
 """How long PostgreSQL may take to accept a connection."""
+_WHERE = ("host", "port", "dbname")
+"""Parts of the query of a URL that say which database it is."""
 _ALONE = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "SELECT pg_advisory_xact_lock(7236521144)"}
 """Lets one transaction at a time go on; the number is of our own."""
 
@@ -39,8 +42,19 @@ def is_same(url: str | None, other: str | None) -> bool:
     """Return whether two URLs are of one database, whoever it is that reaches it; None is that of no database."""
     if url is None or other is None or url == other:
         return url == other
-    first, second = (_parsed(one).set(username="", password="") for one in (url, other))
-    return first == second
+    return _place(url) == _place(other)
+
+
+def _place(url: str) -> URL:
+    """Return a URL without who reaches the database, and how."""
+    parsed = _parsed(url)
+    where = {name: value for name, value in parsed.query.items() if name in _WHERE}
+    return parsed.set(drivername=parsed.get_backend_name(), username="", password="", query=where)
+
+
+def folder_of(url: str) -> str:
+    """Return a name for what belongs to a database, and to no other."""
+    return hashlib.sha256(str(_place(url)).encode()).hexdigest()[:16]
 
 
 def _parsed(url: str) -> URL:

@@ -138,7 +138,9 @@ class AlertBook:
     def _while_firing(self, key: Key, before: Alert, reading: Reading, now: datetime) -> Alert | None:
         if reading.breached:
             version = before.model_version or reading.model_version
-            self._alerts[key] = replace(before, value=reading.value, message=reading.message, model_version=version)
+            self._alerts[key] = replace(
+                before, value=reading.value, limit=reading.limit, message=reading.message, model_version=version
+            )
             self._well_since.pop(key, None)
             return None
         if now - self._well_since.setdefault(key, now) < self._resolve_after:

@@ -1,5 +1,6 @@
 """What one router gathers for the monitor between two tellings. Gathering never waits and never raises."""
 
+import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -41,10 +42,10 @@ class Gathering:
         self,
         router: str,
         room: int,
-        memory: Callable[[], float | None],
+        memory: Callable[[], Mapping[str, float]],
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """`room`: decisions that may wait; `memory`: the share of the node's memory that is in use."""
+        """`room`: decisions that may wait; `memory`: the share in use, by node; see `Told`."""
         self._router = router
         self._room = room
         self._memory = memory
@@ -57,6 +58,7 @@ class Gathering:
         self._bars = BarFeed()
         self._bars_on_the_way: Mapping[str, Candles] = {}
         self._errors: Counter[str] = Counter()
+        self._errors_told: Counter[str] = Counter()
         self._dropped = 0
 
     def record(self, answers: Sequence[Decision | ServeAppError], latency_ms: float) -> None:
@@ -84,12 +86,20 @@ class Gathering:
 
     def take(self) -> Told:
         """Return what there is to tell, TOLD decisions at most. Call `arrived` or `failed` before the next."""
-        self._on_the_way = [self._waiting.popleft() for _ in range(min(TOLD, len(self._waiting)))]
+        n, waiting = min(TOLD, len(self._waiting)), len(self._waiting)
+        self._on_the_way = [self._waiting.popleft() for _ in range(n)]
+        self._tell_errors(n / waiting if waiting else 1.0)
         self._bars_on_the_way = self._bars.take()
         looks = self._allowance.covers(len(self._on_the_way), self._clock())
         looked_at = self._on_the_way if looks else []
         self._looked_at = len(looked_at)
         return self._told(self._on_the_way, looked_at, self._bars_on_the_way)
+
+    def _tell_errors(self, share: float) -> None:
+        """Tell of as many errors as of decisions: all at once, they would look like an outage of a few seconds."""
+        for code, n in self._errors.items():
+            told = self._errors_told[code]
+            self._errors_told[code] = told + math.ceil(share * (n - told))
 
     def arrived(self) -> None:
         """Note that what was taken has been heard."""
@@ -117,7 +127,7 @@ class Gathering:
             observations(answers),
             seen_of(looked_at),
             bars,
-            dict(self._errors),
+            dict(self._errors_told),
             self._dropped,
             self._memory(),
         )

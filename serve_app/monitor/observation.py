@@ -53,8 +53,8 @@ class Told:
     """By code, since the router began: whoever is told twice counts them once. An error belongs to no variant."""
     dropped: int = 0
     """Decisions that were not told for want of room, since the router began."""
-    memory: float | None = None
-    """Share of its node's memory that is in use."""
+    memory: Mapping[str, float] = field(default_factory=dict)
+    """By address of a node, its own or one of a stage: the share of its memory, or of a GPU's in it, that is in use."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,9 +100,9 @@ def readings(state: MonitorState, judged: Mapping[VariantName, Judged], config: 
 
 def _of_graph(state: MonitorState, rules: Mapping[AlertName, Rule]) -> Iterator[Reading]:
     if rule := rules.get(AlertName.MEMORY):
-        yield _above(
-            AlertName.MEMORY, None, state.memory, rule, "{:.0%} of the memory of a node, or of a GPU in it, is in use"
-        )
+        node, used = max(state.memory.items(), key=lambda one: one[1], default=("", None))
+        text = f"{{:.0%}} of the memory of {node}, or of a GPU in it, is in use"
+        yield _above(AlertName.MEMORY, None, used, rule, text)
     if rule := rules.get(AlertName.ERROR_RATE):
         failed = share(state.failed, rule.window)
         yield _above(AlertName.ERROR_RATE, None, failed, rule, "{:.1%} of requests fail")

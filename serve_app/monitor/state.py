@@ -38,7 +38,7 @@ class _Router:
 
     errors: Mapping[str, int]
     dropped: int
-    memory: float | None
+    memory: Mapping[str, float]
     heard_at: float
 
 
@@ -88,8 +88,9 @@ class VariantWindow:
             self._stages[stage].append(value)
 
     def snapshot(self) -> dict[str, Any]:
-        """Return the percentiles, and the mean prediction."""
+        """Return the version that answers, if any does, the percentiles, and the mean prediction."""
         return {
+            "model_version": self.version,
             "mean_prediction": round(fmean(self.probabilities), 6) if self.probabilities else None,
             "latency_ms": _percentiles(self.latencies_ms),
             "bar_age_s": _percentiles(self.ages_s),
@@ -106,7 +107,7 @@ class MonitorState:
         self._clock = clock
         self._counts: Counter[Kind] = Counter()
         self._ids: dict[str, Kind | None] = {}
-        # None: what the journal has counted.
+        # None: what the journal has counted, and nobody has told.
         self._routers: dict[str, _Router] = {}
         self.variants: defaultdict[VariantName, VariantWindow] = defaultdict(lambda: VariantWindow(self._window))
         self.failed: deque[bool] = deque(maxlen=window)
@@ -127,12 +128,12 @@ class MonitorState:
         for kept in self.variants.values():
             kept.resize(window)
 
-    def add(self, told: Told, again: bool = False) -> Heard:
-        """Take in what a router tells. `again`: it has told this before, to a monitor that has lost it since."""
+    def add(self, told: Told) -> Heard:
+        """Take in what a router tells, now or before, to a monitor that has lost it since."""
         before = self._routers.get(told.router)
-        taken = {one.decision_id for one in told.decisions if self._observe(one, again)}
-        if before is not None:
-            self.failed.extend([True] * (_failed(told.errors) - _failed(before.errors)))
+        taken = {one.decision_id for one in told.decisions if self._observe(one)}
+        failures = max(0, _failed(told.errors) - _failed(before.errors)) if before is not None else 0
+        self.failed.extend(_spread(failures, len(taken)))
         self._routers[told.router] = _Router(told.errors, told.dropped, told.memory, self._clock())
         for symbol, new in told.bars.items():
             self.tape.traded(symbol, new)
@@ -140,18 +141,17 @@ class MonitorState:
             self._look_at(digest, seen.of(taken))
         return Heard(before is None, tuple(digest for digest in told.seen if digest not in self.learnt))
 
-    def _observe(self, observation: Observation, again: bool) -> bool:
-        """Count one, unless it has been counted; return whether the windows have taken it in."""
-        is_new = observation.decision_id not in self._ids
-        if is_new:
-            self._ids[observation.decision_id] = observation.kind
+    def _observe(self, observation: Observation) -> bool:
+        """Take one in, unless it has been told; return whether it has not. The journal may have counted it by then."""
+        if self._ids.get(observation.decision_id) is not None:
+            return False
+        if observation.decision_id not in self._ids:
             self._counts[observation.kind] += 1
-            self._forget()
-        if is_new or again:
-            self.failed.append(False)
-            self.tape.decided(observation)
-            self.variants[observation.kind.variant].add(observation)
-        return is_new or again
+        self._ids[observation.decision_id] = observation.kind
+        self._forget()
+        self.tape.decided(observation)
+        self.variants[observation.kind.variant].add(observation)
+        return True
 
     def _look_at(self, digest: str, seen: Seen) -> None:
         if digest not in self.learnt:  # its reference is asked for with the answer to this
@@ -193,16 +193,19 @@ class MonitorState:
         What was told meanwhile and is not in the journal yet is added.
         """
         in_journal = dict.fromkeys(latest)
-        told = {one: kind for one, kind in self._ids.items() if kind is not None and one not in in_journal}
+        told = {one: kind for one, kind in self._ids.items() if kind is not None}
         self._counts = Counter(counted)
-        self._counts.update(told.values())
-        self._ids = {**dict.fromkeys(in_journal), **told}
+        self._counts.update(kind for one, kind in told.items() if one not in in_journal)
+        self._ids = {**in_journal, **told}
 
     @property
-    def memory(self) -> float | None:
-        """The largest share of memory in use on any node with a router that still tells."""
-        alive = [one for one in self._routers.values() if self._clock() - one.heard_at <= SILENT_S]
-        return max((one.memory for one in alive if one.memory is not None), default=None)
+    def memory(self) -> dict[str, float]:
+        """By address of a node that a router still tells of: the largest share of memory in use."""
+        found: dict[str, float] = {}
+        for router in self._routers.values():
+            if self._clock() - router.heard_at <= SILENT_S:
+                found.update({node: max(share, found.get(node, 0.0)) for node, share in router.memory.items()})
+        return found
 
     def errors(self) -> Counter[str]:
         """Return the errors of all routers, by code."""
@@ -244,6 +247,12 @@ class MonitorState:
             "rows_by_batch_size": {str(size): rows for size, rows in sorted(sizes.items())},
             **self.variants.get(name, VariantWindow(1)).snapshot(),
         }
+
+
+def _spread(failures: int, answers: int) -> list[bool]:
+    """Return which of so many requests failed: evenly, since nobody says when between two tellings each did."""
+    n = failures + answers
+    return [(i + 1) * failures // n > i * failures // n for i in range(n)]
 
 
 def _failed(errors: Mapping[str, int]) -> int:

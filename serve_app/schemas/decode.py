@@ -16,7 +16,7 @@ from serve_app.errors import (
     ServeAppError,
     WrongType,
 )
-from serve_app.schemas.bodies import BatchBody, FeaturesBody, PositionBody, PredictBody, SignalBody
+from serve_app.schemas.bodies import MAX_SYMBOL, BatchBody, FeaturesBody, PositionBody, PredictBody, SignalBody
 from serve_app.schemas.columns import (
     check_kind,
     check_names,
@@ -235,4 +235,6 @@ def what_can_be_read(document: Any) -> tuple[str | None, Position]:
         position = position_of(PositionBody.model_validate(fields.get("position") or {}))
     except (ValidationError, ServeAppError):
         position = FLAT
-    return symbol if isinstance(symbol, str) else None, position
+    # One that is too long names no symbol, and would be remembered by whoever looks up its variant.
+    is_symbol = isinstance(symbol, str) and 1 <= len(symbol) <= MAX_SYMBOL
+    return symbol if is_symbol else None, position

@@ -29,6 +29,8 @@ class ChangeBody(Section):
 
     who: str = Field(min_length=1)
     why: str = Field(min_length=1)
+    follows: int | None = None
+    """The epoch that they have seen, and that must still be in force; null changes whatever is."""
 
 
 class SplitChangeBody(SplitBody, ChangeBody):

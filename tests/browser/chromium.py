@@ -62,6 +62,10 @@ class Page:
     def attribute(self, selector: str, name: str) -> str:
         return self.browser.find_element(By.CSS_SELECTOR, selector).get_attribute(name) or ""
 
+    def value(self, selector: str) -> str:
+        """Return what is in a field."""
+        return str(self.browser.find_element(By.CSS_SELECTOR, selector).get_property("value"))
+
     def shows(self, selector: str, text: str) -> None:
         """Wait until an element has a text in it."""
         wait_for(lambda: text in self.text(selector), 30, lambda: f"{selector}: {self.text(selector)!r}, not {text!r}")

@@ -13,6 +13,7 @@ from serve_app.types import Bars
 from tests.browser.chromium import DESKTOP, PHONE, Page, axe_core, chromium
 from tests.e2e.conftest import ROOT, serve_run
 from tests.factories import window
+from tests.waiting import wait_for
 
 KEY = "key-of-the-desk"
 FLAT, LONG = {"status": "FLAT"}, {"status": "LONG", "time_in_position_bars": 2}
@@ -37,6 +38,11 @@ class Desk:
         assert response.status_code == 200, response.text
         document: dict[str, Any] = response.json()
         return document
+
+    def change(self, step: str, body: dict[str, Any]) -> None:
+        """Change the release, and wait until no router answers from the epoch before."""
+        epoch = self.post(f"releases:{step}", {"who": "a test", "why": "to see it", **body})["epoch"]
+        wait_for(lambda: {self.ask("AAPL")["epoch"] for _ in range(20)} == {epoch}, 10, lambda: f"no epoch {epoch}")
 
     def in_force(self) -> dict[str, Any]:
         document: dict[str, Any] = httpx2.get(f"{self.url}/v1/releases", timeout=30).json()["in_force"]
@@ -76,8 +82,7 @@ def test_a_decision_is_seen_as_it_comes(desk: Desk, page: Page) -> None:
 
 def test_what_was_bought_and_sold_is_marked_in_the_bars(desk: Desk, page: Page) -> None:
     always = {"signal_threshold": 0.0, "exit_threshold": 1.0}
-    body = {"variant": "production", "thresholds": always, "who": "a test", "why": "to see marks"}
-    desk.post("releases:thresholds", body)
+    desk.change("thresholds", {"variant": "production", "thresholds": always})
     assert [desk.ask("IBM", ago, FLAT)["recommended_action"] for ago in (9, 5)] == ["BUY", "BUY"]
     assert desk.ask("IBM", 2, LONG)["recommended_action"] == "SELL"
     page.has('#latest button[aria-label="Show the bars of IBM"]', 3)
@@ -124,6 +129,21 @@ def test_a_promotion_is_clicked_and_so_is_the_way_back(desk: Desk, page: Page) -
     page.write("#control-key", KEY)
     page.click("#confirm-yes")
     page.shows("#in-force", f"Epoch {before + 2}: production v1.0")
+
+
+def test_what_was_confirmed_of_another_release_is_not_done(desk: Desk, page: Page) -> None:
+    page.click("#promote")
+    desk.change("shadow", {"shadow": True})  # somebody else, meanwhile
+    now = desk.in_force()
+    page.write("#who", "ada")
+    page.write("#why", "seen a while ago")
+    page.write("#control-key", KEY)
+    page.click("#confirm-yes")
+    page.shows("#confirm-error", "is not in force any more")
+    page.press(Keys.ESCAPE)
+    page.has("dialog[open]", 0)
+    assert desk.in_force() == now
+    assert [one for one in page.complaints() if "409" not in one] == []
 
 
 def test_the_keyboard_is_enough(desk: Desk, page: Page) -> None:

@@ -12,10 +12,11 @@ from serve_app.api import Front, create_api, hash_key
 from serve_app.config import RouterConfig, Topology
 from serve_app.dashboard import Sources
 from serve_app.documentation import Examples
-from serve_app.errors import MonitorUnavailable
+from serve_app.errors import MonitorUnavailable, ServeAppError
 from serve_app.monitor import MonitorState
+from serve_app.types import Action, Decision, Reason
 from tests.browser.chromium import DESKTOP, Page, chromium
-from tests.unit.monitor.answers import state
+from tests.unit.monitor.answers import decision, router, state, told
 from tests.waiting import free_port, wait_for
 
 KEY = "key-of-desk-a"
@@ -27,6 +28,16 @@ class Quiet:
     def __init__(self) -> None:
         self.is_away = False
         self._state: MonitorState = state()
+        self._router = router("one")
+        self.hears()
+
+    def hears(self, *answers: Decision | ServeAppError) -> None:
+        """Let its router tell the monitor."""
+        self._state.add(told(answers, by=self._router))
+
+    def begin_again(self) -> None:
+        """Lose what the monitor knew."""
+        self._state = state()
 
     def readiness(self) -> dict[str, str | None]:
         return {"production": None, "candidate": "its golden cases have not been reproduced yet"}
@@ -91,7 +102,10 @@ def test_a_key_is_asked_for_and_used(page: Page) -> None:
     page.write("#api-key", "a wrong key")
     page.click("#ask-key button")
     page.has("dialog[open]")  # and asked for again
+    assert page.complaints()
     page.write("#api-key", KEY)
+    wait_for(lambda: page.complaints() != [], 30, lambda: "the page has not tried again")
+    assert page.value("#api-key") == KEY  # whoever types slowly is not disturbed
     page.click("#ask-key button")
     page.shows("#state", "Not ready")
     assert all("401" in complaint for complaint in page.complaints())
@@ -115,3 +129,30 @@ def test_a_monitor_that_is_away_is_said_until_it_is_back(quiet: Quiet, page: Pag
     page.shows("#trouble", "the monitor does not answer")
     quiet.is_away = False
     page.has("#trouble[hidden]")
+
+
+def test_what_goes_wrong_is_counted_while_nothing_is_decided(quiet: Quiet, page: Page) -> None:
+    for n in (1, 2):
+        quiet.hears(ServeAppError("a defect"))
+        page.shows("#stages", f"errors so far: {n}")
+
+
+def test_an_overdue_position_that_no_model_decided_on_is_shown_as_sold(quiet: Quiet, page: Page) -> None:
+    quiet.hears(decision(reason=Reason.DEADLINE, action=Action.SELL))
+    page.shows("#latest", "SELL (deadline)")
+
+
+def test_the_version_of_a_variant_is_the_one_that_answers(quiet: Quiet, page: Page) -> None:
+    for version in ("v1.0", "v1.1", "v1.0"):
+        quiet.hears(decision(model_version=version))
+        page.shows("#stages", f"model · production {version}")
+        page.shows("#variants", f"version {version}")
+
+
+def test_no_rate_is_made_up_when_the_monitor_begins_again(quiet: Quiet, page: Page) -> None:
+    quiet.hears(*(decision() for _ in range(1_000)))
+    page.shows("#variants", "1,00")
+    quiet.begin_again()
+    quiet.hears(decision())
+    page.shows("#variants", "decisions 1\n")
+    assert "-" not in page.text("#stages")

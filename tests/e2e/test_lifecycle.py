@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from deployments import ports, processes, runs
@@ -84,10 +85,12 @@ def command(environment: Mapping[str, str], *arguments: str, timeout: float = 90
 
 @pytest.fixture
 def graph(environment: Mapping[str, str], tmp_path: Path) -> Iterator[Graph]:
-    port, said = free_port(), tmp_path / "said"
+    """One that answers below a path of its own, as `up` must find out."""
+    port, said, config = free_port(), tmp_path / "said", tmp_path / Path(CONFIG).name
+    config.write_text((ROOT / CONFIG).read_text().replace("route_prefix: /\n", "route_prefix: /desk-a\n"))
     with said.open("wb") as file:
         up = subprocess.Popen(
-            [*IN_BACKGROUND, *SIGNALGRAPH, "up", CONFIG, "--port", str(port)],
+            [*IN_BACKGROUND, *SIGNALGRAPH, "up", str(config), "--port", str(port)],
             cwd=ROOT,
             env=dict(environment),
             stdout=file,
@@ -124,7 +127,10 @@ def test_all_take_turns_a_second_up_is_refused_and_down_leaves_nothing(
     graph: Graph, environment: Mapping[str, str]
 ) -> None:
     port = str(graph.run.ports.http)
-    assert command(environment, "status").returncode == 0
+    status = command(environment, "status")
+    assert status.returncode == 0, status.stdout
+    assert f"http://127.0.0.1:{port}/desk-a/dashboard" in status.stdout
+    assert httpx2.get(f"{graph.run.url}/dashboard/", timeout=30).status_code == 200
     assert graph.policies() == {os.SCHED_BATCH}
 
     second = command(environment, "up", CONFIG, "--port", port)

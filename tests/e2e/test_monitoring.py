@@ -266,15 +266,29 @@ def test_prometheus_says_what_the_monitor_says(graph: Graph, prom: Prometheus) -
 def test_every_panel_has_data(graph: Graph, prom: Prometheus) -> None:
     files = sorted((ROOT / "configs/grafana").glob("*.json"))
     panels = [panel for file in files for panel in json.loads(file.read_text())["panels"]]
-    queries = [target["expr"].replace("$__rate_interval", "2m") for panel in panels for target in panel["targets"]]
-    assert len(queries) > 25
+    targets = [target for panel in panels for target in panel["targets"]]
+    assert len(targets) > 25
+
+    def is_drawn(target: dict[str, str]) -> bool:
+        """Whether there are series, and they have the labels that their legend names."""
+        series = prom.query(target["expr"].replace("$__rate_interval", "2m"))
+        labels = set(re.findall(r"{{(\w+)}}", target.get("legendFormat", "")))
+        return bool(series) and all(labels <= one["metric"].keys() for one in series)
 
     def without_data() -> list[str]:
         graph.ask(1)
         graph.ask(1, symbol="AAPL")
-        return [query for query in queries if not prom.query(query)]
+        return [target["expr"] for target in targets if not is_drawn(target)]
 
     wait_for(lambda: not without_data(), 90, lambda: "\n".join(without_data()))
+
+
+def test_the_alert_of_a_full_node_names_it(graph: Graph, prom: Prometheus) -> None:
+    groups = yaml.safe_load((ROOT / "configs/prometheus/alerts.yaml").read_text())["groups"]
+    rules = {rule["alert"]: rule["expr"] for group in groups for rule in group["rules"]}
+    (series,) = prom.query(rules["SignalGraphMemory"].partition(" > ")[0])
+    assert list(series["metric"]) == ["ip"]
+    assert list(graph.get("/v1/monitor")["memory"]) == [series["metric"]["ip"]]
 
 
 def test_the_monitor_dies_and_nobody_notices(graph: Graph) -> None:

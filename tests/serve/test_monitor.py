@@ -12,12 +12,13 @@ from ray import serve
 from deployments import graph as graph_module
 from deployments.graph import build_app
 from deployments.keys import WEBHOOK_SECRET
-from deployments.monitor import ACTOR_NAME, NAMESPACE
-from serve_app.config import AppConfig, Topology
+from deployments.monitor import ACTOR_NAME, NAMESPACE, MonitorArgs, monitor_actor, packed
+from serve_app.config import AppConfig, MonitorConfig, Topology
 from serve_app.types import Bars
 from tests.factories import every_form, window
 from tests.receiver import Receiver
 from tests.serve.conftest import app_config, wait_until_ready
+from tests.unit.monitor.answers import NOW, told
 from tests.waiting import wait_for
 
 NAME = "watched"
@@ -105,3 +106,17 @@ def test_the_monitor_follows_what_is_deployed(watched: Watched) -> None:
     watched.ask(2)
     watched.wait(2, 4_000, ["firing"])
     watched.heard(["firing"], by=0)
+
+
+def test_a_monitor_that_nobody_tells_any_more_ends_for_good(http_port: int) -> None:
+    assert http_port  # Ray runs
+    actor = monitor_actor("forsaken", forsaken_s=0.5)
+    assert ray.get(actor.push.remote(packed(told([])), MonitorArgs(NOW, MonitorConfig()))).is_new
+
+    def names() -> list[str]:
+        return [one["name"] for one in ray.util.list_named_actors(all_namespaces=True)]
+
+    wait_for(lambda: f"{ACTOR_NAME}-forsaken" not in names(), 60, lambda: str(names()))
+    again = monitor_actor("forsaken")
+    assert ray.get(again.push.remote(packed(told([])), MonitorArgs(NOW, MonitorConfig()))).is_new
+    ray.kill(again)

@@ -4,6 +4,7 @@ import asyncio
 
 import httpx2
 import pytest
+from ray import serve
 
 from serve_app.config import ModelConfig, Topology
 from serve_app.model import load_bundle
@@ -84,3 +85,14 @@ def test_a_router_is_proven_before_it_is_asked(unhurried: str, client: httpx2.Cl
     wait_for(lambda: client.get(f"{unhurried}/v2/health/live").status_code != 404, 60, lambda: "no route")
     first = client.post(unhurried + path, json=body)
     assert (first.status_code, first.json()["status"]) == (200, "ok"), first.text
+
+
+def test_the_monitor_knows_how_full_the_nodes_of_routers_and_stages_are(
+    graphs: dict[str, str], client: httpx2.Client
+) -> None:
+    (address,) = client.get(f"{graphs[Topology.STAGED]}/v1/monitor").json()["memory"]
+    application = graphs[Topology.STAGED].rpartition("/")[2]
+    for name in ("preprocess", "strategy"):
+        told = serve.get_deployment_handle(name, application).broadcast("memory").results(timeout_s=30)
+        assert told
+        assert all(list(one) == [address] and 0 < one[address] < 1 for one in told)

@@ -14,12 +14,13 @@ from serve_app.config import JournalConfig, RouterConfig
 from serve_app.documentation import Examples, bars_as_columns
 from serve_app.journal import Journal
 from serve_app.journal.schema import metadata
-from serve_app.once import Once, identity_of
+from serve_app.once import PATIENCE_S, Once, identity_of
 from serve_app.pipeline import Pipeline
 from serve_app.router import Assignment
 from serve_app.service import CurrentService, Lane, Refused, SignalService
 from serve_app.types import Bars, Decision, Position, PositionStatus, SignalRequest, VariantName
 from tests.factories import window
+from tests.unit.hurried import Hurried
 
 LONG = {"status": "LONG", "time_in_position_bars": 8}
 
@@ -92,6 +93,20 @@ def test_a_key_that_was_used_for_another_request_is_refused(routers: list[Router
     assert refused.error.detail["fallback_action"] == "SELL"
 
 
+def test_a_key_of_somebody_without_a_position_answers_nobody_who_has_one(
+    routers: list[Router], asked: SignalRequest
+) -> None:
+    """HOLD for one is HOLD for nobody else: it would keep an overdue position."""
+    first, second = routers
+    held = [Position(PositionStatus.LONG, time_in_position_bars=bars) for bars in (1, 2, 1000)]
+    first.decide("key", asked)
+    (refused,) = second.decide("key", replace(asked, position=held[2]))
+    assert refused.error.code == "idempotency_conflict"
+    assert (" FLAT;" in str(refused.error), refused.error.detail["fallback_action"]) == (True, "SELL")
+    (answer,) = first.decide("another", replace(asked, position=held[0]))
+    assert second.decide("another", replace(asked, position=held[1])) == [answer]
+
+
 def test_while_the_database_is_away_nobody_can_know_and_afterwards_the_key_is_as_good(
     routers: list[Router], asked: SignalRequest
 ) -> None:
@@ -102,6 +117,36 @@ def test_while_the_database_is_away_nobody_can_know_and_afterwards_the_key_is_as
         first.decide("key", asked)
     tables.create(engine)
     assert first.decide("key", asked)[0].epoch == second.decide("key", asked)[0].epoch == 1
+
+
+def test_nobody_waits_long_for_a_database_that_says_nothing(
+    routers: list[Router], asked: SignalRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those who wait have places of the router, which others want."""
+    first, _ = routers
+
+    async def silent(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    async def ask() -> tuple[float, list[str]]:
+        found = await asyncio.gather(
+            *(first.once.decide(f"key {i}", [asked]) for i in range(50)), return_exceptions=True
+        )
+        return asyncio.get_running_loop().time(), [str(error) for error in found]
+
+    for method in ("found", "shipped"):
+        with monkeypatch.context() as patch:
+            patch.setattr(first.journal, method, silent)
+            if method == "shipped":
+                patch.setattr(first.journal, "found", nothing)
+            with asyncio.Runner(loop_factory=Hurried) as runner:
+                took, said = runner.run(ask())
+        assert took == PATIENCE_S
+        assert said == ["the journal's database has not answered for 2 s"] * 50
+
+
+async def nothing(_: object) -> dict[str, Any]:
+    return {}
 
 
 def test_clients_do_not_share_keys() -> None:

@@ -113,6 +113,27 @@ def test_the_whole_way_split_promote_rollback(client: TestClient, caught: Caught
     assert caught.up == 3  # whoever made a change meets it in the next request
 
 
+@pytest.mark.parametrize(
+    ("step", "fields"),
+    [
+        ("split", {"candidate_share": 0.5}),
+        ("shadow", {"shadow": True}),
+        ("promote", {}),
+        ("rollback", {}),
+        ("candidate", {"version": "v1.2"}),
+    ],
+)
+def test_a_change_is_of_what_whoever_makes_it_has_seen(client: TestClient, step: str, fields: dict[str, Any]) -> None:
+    """A second promotion would undo the first, whoever made that one, or whatever asked twice."""
+    change(client, "split", candidate_share=1.0, follows=1)
+    before = client.get("/v1/releases").json()["in_force"]
+    late = client.post(f"/v1/releases:{step}", json={**BY, **fields, "follows": 1})
+    assert (late.status_code, late.json()["code"]) == (409, "release_refused")
+    assert late.json()["error"] == "epoch 1 is not in force any more"
+    assert client.get("/v1/releases").json()["in_force"] == before
+    assert change(client, step, **fields, follows=2)["epoch"] == 3
+
+
 def test_a_change_that_is_recorded_is_no_failure_when_it_cannot_be_put_into_force_yet(
     client: TestClient, caught: Caught, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

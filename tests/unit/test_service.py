@@ -133,14 +133,26 @@ def test_a_request_that_is_sent_twice_is_decided_under_one_id(service: SignalSer
     assert len(set(values(first, "decision_id"))) == 2
 
 
+def moved(bars: Bars) -> Bars:
+    """Return the same bars, of which the last has gone on."""
+    close = bars.columns["close"].copy()
+    close[-1] *= 1.001
+    return replace(bars, columns={**bars.columns, "close": close})
+
+
 def test_requests_under_one_request_id_are_decided_under_ids_of_their_own(bars: dict[str, Bars]) -> None:
     """A client may send its own trace id with every request of a run: each decision is kept all the same."""
     one, rows = SignalRequest("IBM", bars["IBM"]), features_of(bars["IBM"])
     untimed = replace(one, history=replace(rows, timestamp=None))
+    dated = replace(rows, timestamp=datetime(2013, 3, 1, tzinfo=UTC))
+    timed = replace(one, history=dated)
     others = [
         one,
+        timed,
+        replace(timed, history=replace(dated, values=rows.values + 1)),
         replace(one, symbol="MSFT"),
         replace(one, history=window(bars["IBM"], ago=1)),
+        replace(one, history=moved(bars["IBM"])),
         replace(one, position=HELD_TOO_LONG),
         replace(one, position=replace(HELD_TOO_LONG, time_in_position_bars=1)),
         untimed,
@@ -148,6 +160,7 @@ def test_requests_under_one_request_id_are_decided_under_ids_of_their_own(bars: 
     ]
     identify = by_request("abc")
     assert len({identify(0, other) for other in others}) == len(others)
+    assert identify(0, replace(one, history=bars["IBM"].tail(len(bars["IBM"])))) == identify(0, one)
     assert by_request("abc")(0, untimed) == identify(0, replace(untimed, history=replace(rows, timestamp=None)))
 
 

@@ -158,3 +158,27 @@ def test_what_waits_when_there_is_no_address_any_more_is_dropped_and_the_log_say
     asyncio.run(asyncio.wait_for(run(), 30))
     assert caplog.text.count("is not posted") == 1
     assert [request.url.host for request in receiver.got] == ["new.test"]
+
+
+@pytest.mark.parametrize(
+    ("url", "secret"), [("http://example.test:84a/hook", KEY), ("http://example.test/hook", "whsec_abc")]
+)
+def test_an_address_or_a_secret_that_cannot_be_used_ends_nothing(
+    url: str, secret: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    receiver = Receiver(200)
+    hook = Webhook(url, secret, lambda: client_of(receiver), lambda: NOW)
+
+    async def run() -> None:
+        task = asyncio.create_task(hook.deliver_forever())
+        hook.offer(EVENT)
+        while "firing of feature_drift" not in caplog.text:  # noqa: ASYNC110  nobody tells
+            await asyncio.sleep(0.01)
+        hook.aim("http://example.test/hook", KEY)
+        hook.offer(EVENT)
+        await asyncio.wait_for(receiver.has(1), 10)
+        task.cancel()
+
+    asyncio.run(run())
+    assert "84a" not in caplog.text
+    assert "whsec_abc" not in caplog.text

@@ -5,7 +5,7 @@ import { count, el, fixed, inOrder, milliseconds, percent, rate, show } from "./
 const sum = (counts) => Object.values(counts).reduce((all, n) => all + n, 0);
 
 const ROWS = [
-  ["version", (one) => Object.keys(one.model_versions).at(-1) ?? "–"],
+  ["version", (one, { version }) => version ?? "–"],
   ["decisions", (one) => count(one.requests)],
   ["share", (one, { all }) => percent(all ? one.requests / all : null)],
   ["now", (one, { rates, name }) => rate(rates[name] ?? null)],
@@ -23,13 +23,13 @@ const ROWS = [
     ? `${fixed(outcomes.average_precision, 3)} (base rate ${fixed(outcomes.base_rate, 3)})` : "–")],
 ];
 
-export function drawVariants(node, monitor, rates) {
+export function drawVariants(node, monitor, versions, rates) {
   const names = inOrder(monitor.variants).map(([name]) => name);
   if (!names.length) return show(node, el("p", { class: "quiet" }, "Nothing has been asked yet."));
   const all = names.reduce((n, name) => n + monitor.variants[name].requests, 0);
   const cell = (write, name) =>
     el("td", { class: "number" }, write(monitor.variants[name], {
-      all, rates, name, accuracy: monitor.rolling_accuracy, outcomes: monitor.outcomes[name],
+      all, rates, name, version: versions[name], accuracy: monitor.rolling_accuracy, outcomes: monitor.outcomes[name],
     }));
   show(
     node,

@@ -9,7 +9,7 @@ const ACTION = { BUY: "good", SELL: "bad" };
 function row(one, choose) {
   const button = el("button", { type: "button", class: "link", "aria-label": `Show the bars of ${one.symbol}` }, one.symbol);
   button.addEventListener("click", () => choose(one.symbol));
-  const said = one.reason ? `HOLD (${one.reason})` : one.action;
+  const said = one.reason ? `${one.action} (${one.reason})` : one.action;
   return el("tr", { "data-id": one.decision_id, class: "new" },
     el("td", {}, button),
     el("td", {}, moment(one.timestamp)),

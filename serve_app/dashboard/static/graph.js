@@ -2,7 +2,10 @@
 
 import { el, inOrder, milliseconds, percent, rate, show } from "./elements.js";
 
-const total = (rates) => Object.values(rates).reduce((sum, one) => (one === null ? sum : sum + one), 0);
+function total(rates) {
+  const known = Object.values(rates).filter((one) => one !== null);
+  return known.length ? known.reduce((sum, one) => sum + one) : null;
+}
 
 function replicas(found, known) {
   if (!known) return null;
@@ -22,13 +25,11 @@ function latency(variants, stage) {
 
 const card = (title, kind, ...lines) => el("div", { class: `stage ${kind}` }, el("b", {}, title), ...lines.flat());
 
-function model(name, state, variants, rates) {
+function model(name, state, variants, versions, rates) {
   const reason = state.readiness[name];
-  const found = variants[name];
-  const version = found ? Object.keys(found.model_versions).at(-1) : null;
-  const took = found?.stages_ms?.model;
+  const took = variants[name]?.stages_ms?.model;
   return card(
-    `model · ${name}${version ? ` ${version}` : ""}`,
+    `model · ${name}${versions[name] ? ` ${versions[name]}` : ""}`,
     reason ? `${name} down` : name,
     el("p", {}, rate(rates[name] ?? null), took ? `, ${milliseconds(took.p50)}, p95 ${milliseconds(took.p95)}` : ""),
     replicas(state.stages?.models?.[name], state.stages),
@@ -36,9 +37,10 @@ function model(name, state, variants, rates) {
   );
 }
 
-export function drawGraph(list, state, rates) {
+export function drawGraph(list, state, versions, rates) {
   const variants = state.monitor?.variants ?? {};
   const failed = Object.values(state.monitor?.errors ?? {}).reduce((sum, n) => sum + n, 0);
+  const memory = Object.values(state.monitor?.memory ?? {});
   const stage = (name) => card(name, "", latency(variants, name), replicas(state.stages?.[name], state.stages));
   show(
     list,
@@ -46,9 +48,9 @@ export function drawGraph(list, state, rates) {
       el("p", { class: failed ? "warn" : "quiet" }, `errors so far: ${failed.toLocaleString("en")}`))),
     el("li", {}, card("router", "", latency(variants, "queue").map((line) => { line.prepend("queue "); return line; }),
       replicas(state.stages?.router, state.stages),
-      el("p", { class: "quiet" }, `${percent(state.monitor?.memory, 0)} of memory`))),
+      el("p", { class: "quiet" }, `${percent(memory.length ? Math.max(...memory) : null, 0)} of memory`))),
     el("li", {}, stage("preprocess")),
-    el("li", {}, ...Object.keys(state.readiness).map((name) => model(name, state, variants, rates))),
+    el("li", {}, ...Object.keys(state.readiness).map((name) => model(name, state, variants, versions, rates))),
     el("li", {}, stage("strategy")),
   );
 }

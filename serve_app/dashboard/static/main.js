@@ -50,6 +50,12 @@ function draw(part, data, how) {
   how(data);
 }
 
+/** The version of each variant: of the release in force or, where nothing keeps releases, the one that answered last. */
+function versionsOf({ releases, monitor }) {
+  if (releases?.in_force) return releases.in_force.versions;
+  return Object.fromEntries(Object.entries(monitor?.variants ?? {}).map(([name, one]) => [name, one.model_version]));
+}
+
 function drawBand(experiment) {
   const isDrawn = drawEvidence(node("evidence"), experiment);
   node("band").hidden = !isDrawn;
@@ -64,19 +70,23 @@ function take(state) {
   say(waiting.length ? "Not ready" : "Live", waiting.length ? "bad" : "good");
   node("trouble").hidden = !state.trouble.length;
   node("trouble").textContent = state.trouble.join(" · ");
-  draw("graph", [state.monitor?.variants, state.stages, state.readiness, perSecond], () => drawGraph(node("stages"), state, perSecond));
+  const versions = versionsOf(state);
+  draw("graph", [state.monitor?.variants, state.monitor?.errors, state.monitor?.memory, state.stages, state.readiness, versions, perSecond],
+    () => drawGraph(node("stages"), state, versions, perSecond));
   draw("experiment", state.experiment, drawBand);
   draw("releases", state.releases, (data) => releases.draw(data));
   if (!state.monitor) return;
-  draw("variants", [state.monitor.variants, state.monitor.outcomes, perSecond], () => drawVariants(node("variants"), state.monitor, perSecond));
+  draw("variants", [state.monitor.variants, state.monitor.outcomes, versions, perSecond],
+    () => drawVariants(node("variants"), state.monitor, versions, perSecond));
   draw("alerts", [state.monitor.alerts, state.monitor.events], () => drawAlerts(node("firing"), node("events"), state.monitor));
   draw("drift", state.monitor.drift, (data) => drawDrift(node("features"), data));
   draw("decisions", state.monitor.latest, (data) => decisions.draw(data));
 }
 
 function askForKey() {
+  if (node("ask-key").open) return; // whoever types is not to be disturbed
   node("api-key").value = getKey();
-  if (!node("ask-key").open) node("ask-key").showModal();
+  node("ask-key").showModal();
 }
 
 node("ask-key").addEventListener("close", () => setKey(node("api-key").value));

@@ -7,9 +7,11 @@ export class Rates {
 
   /** Take in a message; return decisions a second of each variant over the last seconds, null while it is not known. */
   of(state) {
-    const variants = state.monitor?.variants ?? {};
-    const requests = Object.fromEntries(Object.entries(variants).map(([name, one]) => [name, one.requests]));
+    if (!state.monitor) return {};
+    const requests = Object.fromEntries(Object.entries(state.monitor.variants).map(([name, one]) => [name, one.requests]));
     const now = Date.parse(state.at);
+    // A monitor that has begun again counts from what it has found so far.
+    if (this.#seen.some((before) => Object.entries(before.requests).some(([name, n]) => n > (requests[name] ?? 0)))) this.#seen = [];
     this.#seen.push({ at: now, requests });
     while (now - this.#seen[0].at > OVER_MS) this.#seen.shift();
     const [first] = this.#seen;

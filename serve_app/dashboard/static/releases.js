@@ -36,6 +36,7 @@ function describe({ epoch, versions, release }) {
 export class Releases {
   #inForce = null;
   #step = null;
+  #asked = null; // the epoch that the question is about
 
   constructor(nodes) {
     Object.assign(this, nodes);
@@ -58,6 +59,7 @@ export class Releases {
 
   #ask(step) {
     this.#step = step;
+    this.#asked = this.#inForce.epoch;
     this.title.textContent = CHANGES[step].title;
     this.text.textContent = whatWouldHappen(step, this.#inForce);
     this.yes.textContent = CHANGES[step].yes;
@@ -71,7 +73,8 @@ export class Releases {
     event.preventDefault();
     this.yes.disabled = true;
     try {
-      const made = await change(this.#step, this.controlKey.value.trim(), { who: this.who.value, why: this.why.value });
+      const body = { who: this.who.value, why: this.why.value, follows: this.#asked };
+      const made = await change(this.#step, this.controlKey.value.trim(), body);
       this.dialog.close();
       this.say(`Epoch ${made.epoch} is in force.`);
     } catch (error) {

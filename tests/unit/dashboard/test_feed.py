@@ -8,6 +8,7 @@ import pytest
 
 from serve_app.dashboard.feed import EVERY_S, STREAM_S, VIEWERS, Feed
 from serve_app.errors import TooManyViewers
+from tests.unit.hurried import Hurried
 
 
 class Clock:
@@ -52,6 +53,15 @@ def test_a_stream_tells_each_second_and_ends() -> None:
     assert asyncio.run(looked(feed_of(gathered, Clock()))) == list(range(1, int(STREAM_S / EVERY_S) + 1))
 
 
+def test_who_wakes_early_is_told_nothing_twice() -> None:
+    class Early(Clock):
+        async def sleep(self, seconds: float) -> None:
+            await super().sleep(seconds - 0.0005)
+
+    gathered = Gathered()
+    assert asyncio.run(looked(feed_of(gathered, Early())))[:5] == [1, 2, 3, 4, 5]
+
+
 def test_many_viewers_cost_one_gathering() -> None:
     async def all_of_them() -> list[list[int]]:
         feed = feed_of(gathered, Clock())
@@ -61,6 +71,23 @@ def test_many_viewers_cost_one_gathering() -> None:
     seen = asyncio.run(all_of_them())
     assert len(seen) == 5
     assert gathered.times == max(map(max, seen)) <= STREAM_S / EVERY_S
+
+
+def test_viewers_who_come_at_any_moment_cost_one_gathering_a_second() -> None:
+    async def one_after_another() -> float:
+        loop = asyncio.get_running_loop()
+        feed = Feed(gathered, loop.time)
+        looking = []
+        for _ in range(5):
+            looking.append(asyncio.create_task(looked(feed)))
+            await asyncio.sleep(0.17)
+        await asyncio.gather(*looking)
+        return loop.time()
+
+    gathered = Gathered()
+    with asyncio.Runner(loop_factory=Hurried) as runner:
+        took_s = runner.run(one_after_another())
+    assert STREAM_S <= gathered.times <= took_s / EVERY_S + 1
 
 
 def test_there_is_room_for_so_many_and_again_when_one_leaves() -> None:

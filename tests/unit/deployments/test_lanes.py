@@ -66,12 +66,13 @@ class ModelHandle:
         self._cluster.asked.append(self._application)
         return RowwiseModel().run(batch)
 
-    def broadcast(self, _: str, digest: str) -> "ModelHandle":
-        self._cluster.loaded.add((self._application, digest))
+    def broadcast(self, method: str, *digests: str) -> "ModelHandle":
+        self._answers: list[Any] = [{self._application: 0.5}] if method == "memory" else []
+        self._cluster.loaded.update((self._application, digest) for digest in digests)
         return self
 
-    async def results_async(self, **_: Any) -> list[None]:
-        return []
+    async def results_async(self, **_: Any) -> list[Any]:
+        return self._answers
 
 
 @pytest.fixture
@@ -167,3 +168,12 @@ def test_a_candidate_that_hangs_leaves_production_half_of_the_places_in_the_rout
 
     assert asyncio.run(refused(CANDIDATE)) == 8
     assert asyncio.run(refused(PRODUCTION)) == 0
+
+
+def test_all_stages_elsewhere_are_asked_how_full_their_nodes_are(
+    digests: list[str], cluster: Cluster, tmp_path: Path
+) -> None:
+    lanes = lanes_of(tmp_path, Topology.MODEL_REMOTE)
+    switch(lanes, [(digests[0], digests[1])])
+    assert asyncio.run(lanes.memory()) == {"model-production": 0.5, "model-candidate": 0.5}
+    assert cluster.asked == []  # nobody decided anything for it

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,14 +12,15 @@ import numpy as np
 import pytest
 
 from deployments import monitor
-from deployments.monitor import MonitorActor, MonitorArgs, packed
+from deployments.monitor import FORSAKEN_S, REPLICAS_S, MonitorActor, MonitorArgs, packed
 from serve_app.config import MonitorConfig
 from serve_app.errors import MonitorUnavailable
 from serve_app.journal import connect
 from serve_app.journal.record import pack
 from serve_app.journal.store import Decisions
 from serve_app.monitor import Gathering, Heard
-from serve_app.types import Decision, Row
+from serve_app.types import Decision, Row, VariantName
+from tests.unit.hurried import Hurried
 from tests.unit.monitor.answers import NOW, decision, router, told
 
 
@@ -35,7 +37,7 @@ def built(minute: int, journal: str | None = None, window: int = 10_000, **alert
 
 
 async def tell(actor: MonitorActor, args: MonitorArgs, *made: Decision, by: Gathering | None = None) -> Heard:
-    return await actor.push(packed(told(made, by=by)), args, again=False)
+    return await actor.push(packed(told(made, by=by)), args)
 
 
 async def requests(actor: MonitorActor) -> int:
@@ -172,3 +174,64 @@ def test_over_the_same_journal_by_another_password_routers_of_the_old_one_are_co
 
 async def forever() -> None:
     await asyncio.Event().wait()
+
+
+def test_without_a_journal_a_variant_that_the_new_file_asks_no_more_has_no_alert_left(actor: MonitorActor) -> None:
+    slow: dict[str, Any] = {"inference_latency": {"limit": 0.001, "window": 1}, "pending_s": 0}
+    both = replace(built(0, **slow), asked=frozenset(VariantName))
+    alone = replace(built(1, **slow), asked=frozenset({VariantName.PRODUCTION}))
+    made = [decision(variant=name) for name in VariantName]
+
+    async def firing() -> list[str]:
+        assert actor._watch is not None
+        await actor._watch.look()
+        return sorted(one["subject"] for one in actor._watch.alerts()["alerts"])
+
+    async def test() -> None:
+        await tell(actor, both, *made)
+        assert await firing() == ["candidate", "production"]
+        await tell(actor, alone)
+        assert await firing() == ["production"]
+
+    run(test())
+
+
+def test_a_monitor_ends_when_no_router_has_told_it_anything_for_long(
+    actor: MonitorActor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[float] = []
+
+    async def test() -> None:
+        loop = asyncio.get_running_loop()
+        monkeypatch.setattr(monitor, "_end_this_actor", lambda: ended.append(loop.time()))
+        for _ in range(3):
+            await tell(actor, OLD, decision())
+            await asyncio.sleep(0.9 * FORSAKEN_S)
+        assert ended == []
+        await asyncio.sleep(0.2 * FORSAKEN_S)
+
+    with asyncio.Runner(loop_factory=Hurried) as runner:
+        runner.run(test())
+    assert ended == pytest.approx([2.8 * FORSAKEN_S])
+
+
+def test_the_controller_is_asked_for_its_replicas_once_for_all_routers(
+    actor: MonitorActor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def replicas() -> dict[str, Any]:
+        asked.append(1)
+        return {"signals": {}}
+
+    monkeypatch.setattr(monitor, "replicas", replicas)
+
+    async def test() -> None:
+        told = await asyncio.gather(*(actor.replicas() for _ in range(3)))
+        assert told == [{"signals": {}}] * 3
+        assert len(asked) == 1
+        actor._counted_at -= REPLICAS_S
+        await actor.replicas()
+        assert len(asked) == 2
+
+    run(test())

@@ -7,6 +7,9 @@ from typing import Any
 import grpc
 import pytest
 from grpc.aio import AioRpcError, Metadata
+from ray.exceptions import RayActorError
+from ray.serve._private.common import DeploymentID
+from ray.serve.exceptions import DeploymentUnavailableError
 
 from deployments.autoscaling import Backlog
 from deployments.remote import RemoteStage
@@ -140,3 +143,37 @@ def test_a_stage_that_has_no_room_for_any_batch_is_not_asked_in_parts(
     outcomes = asyncio.run(remote.run([pipeline.row(request) for request in real_requests(bars, 8)]))
     assert sizes == [8]
     assert set(values(outcomes, "reason")) == {Reason.MODEL_UNAVAILABLE}
+
+
+class Nodes:
+    """A handle whose replicas say how full their nodes are, or fail."""
+
+    def __init__(self, *said: Any, otherwise: Exception | None = None) -> None:
+        self._said = said
+        self._otherwise = otherwise
+
+    def options(self, **_: Any) -> "Nodes":
+        return self
+
+    def broadcast(self, method: str) -> "Nodes":
+        assert method == "memory"
+        return self
+
+    async def results_async(self, **_: Any) -> list[Any]:
+        if self._otherwise:
+            raise self._otherwise
+        return list(self._said)
+
+
+def memory_of(handle: Any) -> dict[str, float]:
+    return asyncio.run(RemoteStage("model", lambda: handle, lambda: BACKLOG).memory())
+
+
+def test_nodes_are_as_full_as_their_replicas_say_whoever_is_away() -> None:
+    handle = Nodes({"10.0.0.1": 0.5}, RayActorError(), {"10.0.0.2": 0.9})
+    assert memory_of(handle) == {"10.0.0.1": 0.5, "10.0.0.2": 0.9}
+
+
+@pytest.mark.parametrize("error", [TimeoutError(), DeploymentUnavailableError(DeploymentID("model")), RayActorError()])
+def test_a_stage_that_is_away_says_of_no_node_how_full_it_is(error: Exception) -> None:
+    assert memory_of(Nodes(otherwise=error)) == {}

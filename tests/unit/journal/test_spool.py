@@ -13,7 +13,7 @@ import pytest
 
 from serve_app.errors import JournalUnavailable, SpoolUnavailable
 from serve_app.journal import spool as module
-from serve_app.journal.spool import DAMAGED, SUFFIX, Damaged, Spool, framed
+from serve_app.journal.spool import DAMAGED, SUFFIX, TURN_S, Damaged, Spool, framed
 from tests.sizes import size
 
 ROOT = Path(__file__).parents[3]
@@ -65,6 +65,42 @@ def test_full_files_are_removed_when_they_are_shipped(spool: Spool, database: Da
     assert len(files(tmp_path / "spool")) == 5
     assert spool.ship(database.keep) == 10
     assert len(files(tmp_path / "spool")) == 1
+
+
+def test_what_is_turned_over_while_it_is_shipped_is_shipped_with_it_and_in_its_order(tmp_path: Path) -> None:
+    """Whoever waits until it is shipped may have to wait for a file that is the current one no more."""
+    spool = Spool(tmp_path / "spool", segment_bytes=10)
+    kept: list[bytes] = []
+
+    def keep(contents: Sequence[bytes]) -> None:
+        kept.extend(contents)
+        if len(kept) < 5:
+            spool.append([b"another %d" % len(kept)])  # as the event loop may, at any time: each in a file of its own
+
+    spool.append([b"the first"])
+    spool.ship(keep)
+    assert kept == [b"the first", *(b"another %d" % i for i in range(1, 5))]
+    spool.close()
+
+
+def test_a_file_with_something_in_it_is_followed_by_another_in_time(database: Database, tmp_path: Path) -> None:
+    now = [0.0]
+    spool = Spool(tmp_path / "spool", clock=lambda: now[0])
+
+    def turned_over(at: float) -> bool:
+        now[0], before = at, files(tmp_path / "spool")
+        spool.turn_over()
+        spool.ship(database.keep)
+        return files(tmp_path / "spool") != before
+
+    assert not turned_over(2 * TURN_S)  # there is nothing in it
+    spool.append([b"a"])
+    assert turned_over(2 * TURN_S)
+    spool.append([b"b"])
+    assert [turned_over(3 * TURN_S - 1), turned_over(3 * TURN_S)] == [False, True]
+    assert database.kept == [b"a", b"b"]
+    assert [file.stat().st_size for file in files(tmp_path / "spool")] == [0]
+    spool.close()
 
 
 def test_while_the_database_is_away_nothing_is_forgotten(spool: Spool, database: Database) -> None:

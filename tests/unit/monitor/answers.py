@@ -39,7 +39,7 @@ def decision(**changes: object) -> Decision:
 
 
 def router(name: str = "a", room: int = 10_000, memory: float = 0.25) -> Gathering:
-    return Gathering(name, room, lambda: memory, lambda: NOW)
+    return Gathering(name, room, lambda: {f"node of {name}": memory}, lambda: NOW)
 
 
 def told(answers: Iterable[Decision | ServeAppError], latency_ms: float = 1.0, by: Gathering | None = None) -> Told:

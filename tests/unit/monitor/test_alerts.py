@@ -49,6 +49,14 @@ def test_where_nothing_is_known_nothing_changes() -> None:
     assert [alert.message for alert in one.alerts()] == ["0.2"]
 
 
+def test_what_fires_is_shown_with_the_limit_that_it_is_held_against_now() -> None:
+    """Another one, where the graph was deployed again with other rules."""
+    one = book()
+    one.update([reading(0.2)], START)
+    assert one.update([replace(reading(0.2), limit=0.1)], at(1)) == []
+    assert [(alert.state, alert.limit, alert.since) for alert in one.alerts()] == [(AlertState.FIRING, 0.1, START)]
+
+
 def test_subjects_have_alerts_of_their_own() -> None:
     one = book()
     one.update([reading(0.2, "production"), reading(0.0, "candidate")], START)

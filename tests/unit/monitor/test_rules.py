@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from serve_app.config import RULES, AlertName, AlertsConfig, Rule
 from serve_app.errors import ServeAppError
 from serve_app.monitor import Judged, MonitorState, Reading, readings
+from serve_app.monitor.gathering import TOLD
 from serve_app.types import Reason, VariantName
 from tests.unit.monitor.answers import NOW, decision, router, state, told
 
@@ -96,8 +97,24 @@ def test_a_latency_of_100_ms_is_well(latency: float, breached: bool) -> None:
 @pytest.mark.parametrize(("share", "breached"), [(0.8, False), (0.8001, True)])
 def test_memory_of_80_percent_is_well(share: float, breached: bool) -> None:
     monitor = state()
-    monitor.add(told([], by=router(memory=share)))
-    assert read(AlertName.MEMORY, monitor).breached is breached
+    monitor.add(told([], by=router("a", memory=share)))
+    monitor.add(told([], by=router("b", memory=0.1)))
+    reading = read(AlertName.MEMORY, monitor)
+    assert (reading.value, reading.breached) == (share, breached)
+    assert "80% of the memory of node of a, or of a GPU in it, is in use" in reading.message
+
+
+@pytest.mark.parametrize(("answered", "failed"), [(494, 6), (4_200, 1_800), (10, 90)])
+def test_the_error_rate_is_the_share_that_failed_however_many_are_told_at_once(answered: int, failed: int) -> None:
+    monitor, by = state(), router()
+    monitor.add(told([], by=by))
+    by.record([decision() for _ in range(answered)] + [ServeAppError("x")] * failed, 1.0)
+    rates: list[float] = []
+    while by.waits:  # in pieces
+        monitor.add(by.take())
+        by.arrived()
+        rates.append(read(AlertName.ERROR_RATE, monitor).value or 0.0)
+    assert rates == pytest.approx([failed / (answered + failed)] * -(-answered // TOLD), abs=0.011)
 
 
 @pytest.mark.parametrize(("failed", "breached"), [(5, False), (6, True)])

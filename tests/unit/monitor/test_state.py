@@ -7,7 +7,7 @@ import pytest
 
 from serve_app.errors import MalformedRequest, ServeAppError, TooFewBars
 from serve_app.model import load_bundle
-from serve_app.monitor import Gathering, Learnt, MonitorState
+from serve_app.monitor import Gathering, Learnt, MonitorState, Told
 from serve_app.monitor.state import SILENT_S, failures
 from serve_app.schemas import encode
 from serve_app.types import Action, Kind, Reason, VariantName
@@ -22,7 +22,7 @@ def test_a_monitor_that_heard_nothing_says_so() -> None:
         "variants": {},
         "drift": {},
         "errors": {},
-        "memory": None,
+        "memory": {},
         "dropped_observations": 0,
         "latency_window": 10,
     }
@@ -38,6 +38,7 @@ def test_variants_are_counted_apart() -> None:
     assert variants["production"]["actions"] == {"HOLD": 1, "BUY": 1}
     assert variants["production"]["model_versions"] == {"v1.0": 2}
     assert variants["candidate"]["model_versions"] == {"v1.1": 1}
+    assert [variants[name]["model_version"] for name in ("production", "candidate")] == ["v1.0", "v1.1"]
 
 
 def test_abstentions_are_counted_by_reason_and_never_among_the_actions() -> None:
@@ -153,13 +154,29 @@ def test_a_monitor_that_begins_again_counts_what_the_journal_counts_and_what_is_
     assert monitor.snapshot()["variants"]["production"]["requests"] == 501
 
 
+def test_what_was_decided_while_the_monitor_was_away_is_in_its_windows_too() -> None:
+    """By the time that it is told, the journal has it: it is counted already, and nobody has seen it yet."""
+    monitor, by = state(), router()
+    early, late = decision(), decision()
+    monitor.add(told([early], by=by))
+    monitor.restore({Kind(PRODUCTION, "v1.0", Action.HOLD, None, 1): 2}, [early.decision_id, late.decision_id])
+    by.record([early, late], 1.0)
+    for _ in range(2):
+        monitor.add(by.take())
+        by.failed()  # and is told again
+    production = monitor.snapshot()["variants"]["production"]
+    assert (production["requests"], production["model_version"]) == (2, "v1.0")
+    assert len(monitor.variants[PRODUCTION].probabilities) == 2
+    assert len(monitor.tape.latest()["decisions"]) == 2
+
+
 def test_a_monitor_that_begins_again_hears_from_the_routers_what_the_journal_does_not_keep() -> None:
     by, monitor = router(), state()
     told([decision() for _ in range(30)], 7.0, by)
     past = by.past()
     monitor.restore({past.decisions[0].kind: 30}, [one.decision_id for one in past.decisions])
     assert monitor.add(told([], by=by)).is_new
-    monitor.add(past, again=True)
+    monitor.add(past)
     assert not monitor.add(told([], by=by)).is_new
     production = monitor.snapshot()["variants"]["production"]
     assert production["requests"] == 30
@@ -211,19 +228,21 @@ def test_a_bundle_serves_until_it_is_known_that_no_variant_answers_with_it(asked
     assert monitor.serves("v1.1") is (asked is None or CANDIDATE in asked)
 
 
-def test_the_memory_that_counts_is_that_of_the_fullest_node_that_still_tells() -> None:
+def test_the_memory_of_a_node_is_the_largest_that_anybody_still_tells_of() -> None:
     now = [0.0]
     monitor = MonitorState(100, np.random.default_rng(0), lambda: now[0])
     for name, share in (("a", 0.3), ("b", 0.7), ("a", 0.4)):
         monitor.add(told([MalformedRequest("not JSON")], by=router(name, memory=share)))
-    assert monitor.snapshot()["memory"] == 0.7
+    assert monitor.snapshot()["memory"] == {"node of a": 0.4, "node of b": 0.7}
+    monitor.add(Told("c", memory={"node of a": 0.5, "node of b": 0.6}))
+    assert monitor.snapshot()["memory"] == {"node of a": 0.5, "node of b": 0.7}
     now[0] = SILENT_S / 2
     monitor.add(told([], by=router("a", memory=0.4)))
     now[0] = SILENT_S + 1
-    assert monitor.snapshot()["memory"] == 0.4
+    assert monitor.snapshot()["memory"] == {"node of a": 0.4}
     assert monitor.snapshot()["errors"] == {"malformed": 1}  # of the one that is gone
     now[0] = 3 * SILENT_S
-    assert monitor.snapshot()["memory"] is None
+    assert monitor.snapshot()["memory"] == {}
 
 
 def test_what_a_model_saw_is_looked_at_once_however_often_it_is_told() -> None:
@@ -286,7 +305,7 @@ def test_what_is_looked_at_of_a_large_batch_is_not_always_its_end() -> None:
 def looked_at(tellings: Iterable[tuple[float, int]]) -> list[int]:
     """How many rows are looked at of a router that tells, at some second, of so many decisions."""
     now = NOW
-    by = Gathering("a", 10_000, lambda: None, lambda: now)
+    by = Gathering("a", 10_000, dict, lambda: now)
     rows = []
     for second, n in tellings:
         now = NOW + timedelta(seconds=second)

@@ -145,5 +145,5 @@ def test_a_monitor_that_begins_again_shows_what_it_is_told_again() -> None:
     made = decision()
     asked.record([made], 1.0)
     monitor.restore({}, [made.decision_id])  # the journal has it already
-    monitor.add(asked.take(), again=True)
+    monitor.add(asked.take())
     assert [one["decision_id"] for one in monitor.tape.latest()["decisions"]] == [made.decision_id]

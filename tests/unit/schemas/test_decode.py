@@ -393,6 +393,8 @@ LONG = {"status": "LONG", "time_in_position_hours": 9}
     ("document", "symbol", "position"),
     [
         ({"symbol": "IBM", "bars": 3, "position": LONG}, "IBM", Position(PositionStatus.LONG, 9.0)),
+        ({"symbol": 65 * "A", "position": LONG}, None, Position(PositionStatus.LONG, 9.0)),
+        ({"symbol": ""}, None, FLAT),
         ({"symbol": 3, "position": LONG}, None, Position(PositionStatus.LONG, 9.0)),
         ({"symbol": "IBM", "position": {"status": "SHORT"}}, "IBM", FLAT),
         ({"symbol": "IBM", "position": "LONG"}, "IBM", FLAT),

@@ -4,6 +4,9 @@
 # take together. How many one takes it tells in some of its answers, and in a request HAProxy tells how many it has
 # refused since the last (deployments/ingress.py). An application that tells nothing is never spoken for.
 #
+# A request for a decision may be sent to another router when the first died over it; a change of the release may have
+# been made by then, and a second promotion would undo the first.
+#
 # What does not fit in HAProxy's buffer (64 KiB) is refused by a router: a client who is still sending would not read
 # the answer. The table has one row, with both numbers: whatever its threads do, HAProxy counts each.
 /^backend http-/a\
@@ -20,5 +23,18 @@
     http-request set-var(txn.refused) sc0_clr_gpc0\
     http-request del-header x-signalgraph-refused\
     http-request set-header x-signalgraph-refused %[var(txn.refused)] if { var(txn.refused) -m int gt 0 }\
+    http-request disable-l7-retry if { path,url_dec -m sub /v1/releases }\
     http-response sc-set-gpt0(0) res.hdr(x-signalgraph-takes),add(0) if { res.hdr(x-signalgraph-takes) -m found }\
     http-response del-header x-signalgraph-takes
+
+# Of the routers on this node that have nothing to do, the first: one that has just answered has its code in the caches
+# of a core, and gives the next answer in half the time of one that another took turns with. Whoever has a dashboard
+# open has something to do. All others are for `leastconn`, as is what finds no idle router here.
+/^    server [^ ]* \(127\.0\.0\.1\|\[*::1\]*\):[0-9]* check/{
+    / backup/!{
+        h
+        s/^    server \([^ ]*\) .*/    use-server \1 if METH_POST { srv_conn(\1) eq 0 }/
+        p
+        g
+    }
+}
