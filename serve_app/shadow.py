@@ -1,7 +1,7 @@
 """The shadow: the other variant scores what one has answered, for the evidence, and nobody ever waits for it.
 
 What does not fit is dropped and counted. A variant is tried with one request before it gets batches; one that fails or
-is slow is left alone for a while, and then tried again in the same way.
+is slow is left alone for a while, what had waited for it is dropped too, and then it is tried again in the same way.
 """
 
 import asyncio
@@ -85,7 +85,10 @@ class Shadow:
         """Score again and again, until cancelled."""
         while True:
             await self._arrived.wait()
-            answers = await self._score(self._next())
+            batch = self._next()
+            answers = await self._score(batch)
+            if not answers:
+                self._drop(batch[0].pipeline)
             if self._lost:
                 self._dropped(self._lost)
                 self._lost = 0
@@ -101,6 +104,14 @@ class Shadow:
         if not self._waiting:
             self._arrived.clear()
         return batch
+
+    def _drop(self, pipeline: Pipeline) -> None:
+        """Drop what waits for one that has failed: tried one by one, it would keep all that comes later waiting."""
+        kept = [one for one in self._waiting if one.pipeline is not pipeline]
+        self._lost += len(self._waiting) - len(kept)
+        self._waiting = deque(kept)
+        if not kept:
+            self._arrived.clear()
 
     async def _score(self, batch: Sequence[Answered]) -> bool:
         """Score a batch, and return whether the variant answers."""

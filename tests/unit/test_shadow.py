@@ -66,6 +66,9 @@ class Seen:
         self.dropped += n
         self.changed.set()
 
+    async def until_dropped(self, n: int) -> None:
+        await self.until(lambda: self.dropped == n)
+
     async def until(self, done: Callable[[], bool]) -> None:
         async with asyncio.timeout(WAIT_S):
             while not done():
@@ -176,6 +179,7 @@ async def test_what_does_not_fit_is_dropped_and_counted(
 async def test_a_variant_that_fails_is_tried_with_one_request_until_it_answers(
     candidate: Pipeline, bars: Mapping[str, Bars], decision: Decision
 ) -> None:
+    """What waited for it is dropped: tried one by one, it would stand in the way of all that comes later."""
     sizes: list[int] = []
 
     async def model(batch: Any) -> Any:
@@ -186,11 +190,34 @@ async def test_a_variant_that_fails_is_tried_with_one_request_until_it_answers(
 
     seen = Seen()
     shadow = Shadow(seen.keep, seen.drop, pause_s=0.001)
-    shadow.offer(copies(with_stages(candidate, model=model), decision, real_requests(bars, 1) * 70))
-    await while_scoring(shadow, seen.until(lambda: len(seen.kept) == 70))
-    assert sizes[:4] == [1, 1, 1, 1]
-    assert sizes[4] == 64
+    waiting = copies(with_stages(candidate, model=model), decision, real_requests(bars, 1) * 70)
+
+    async def ask() -> None:
+        for tried in range(1, 4):
+            shadow.offer(waiting)
+            await seen.until_dropped(69 * tried)
+        shadow.offer(waiting)
+        await seen.until(lambda: len(seen.kept) == 3 + 70)
+
+    await while_scoring(shadow, ask())
+    assert sizes == [1, 1, 1, 1, 64, 5]
     assert [one.status for one in seen.kept].count(Status.ABSTAIN) == 3
+
+
+@in_a_loop
+async def test_a_variant_that_fails_takes_nothing_from_the_other(
+    pipeline: Pipeline, candidate: Pipeline, bars: Mapping[str, Bars], decision: Decision
+) -> None:
+    seen = Seen()
+    shadow = Shadow(seen.keep, seen.drop, pause_s=0.001)
+    unable = with_stages(candidate, model=Failing(RuntimeError("broken")).run)
+    requests = real_requests(bars, 1)
+    shadow.offer(copies(unable, decision, requests * 2))
+    shadow.offer(copies(pipeline, decision, requests * 3))
+    shadow.offer(copies(unable, decision, requests))
+    await while_scoring(shadow, seen.until(lambda: len(seen.kept) == 1 + 3))
+    assert seen.dropped == 2
+    assert [one.status for one in seen.kept] == [Status.ABSTAIN, *[Status.OK] * 3]
 
 
 @in_a_loop
@@ -207,9 +234,16 @@ async def test_a_variant_that_sleeps_is_left_alone(
 
     seen = Seen()
     shadow = Shadow(seen.keep, seen.drop, timeout_s=0.01, pause_s=0.001)
-    shadow.offer(copies(with_stages(candidate, model=model), decision, real_requests(bars, 1) * 67))
-    await while_scoring(shadow, seen.until(lambda: seen.dropped == 66))
-    assert calls == [1, 64, 1, 1]
+    asleep = copies(with_stages(candidate, model=model), decision, real_requests(bars, 1) * 67)
+
+    async def ask() -> None:
+        shadow.offer(asleep)
+        await seen.until_dropped(66)
+        shadow.offer(asleep[:2])
+        await seen.until_dropped(68)
+
+    await while_scoring(shadow, ask())
+    assert calls == [1, 64, 1]
     assert len(seen.kept) == 1
 
 
