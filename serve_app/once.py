@@ -38,9 +38,10 @@ def identity_of(client: str, key: str) -> str:
 class Once:
     """Decides once for each key."""
 
-    def __init__(self, service: CurrentService, journal: Kept) -> None:
+    def __init__(self, service: CurrentService, journal: Kept, patience_s: float = PATIENCE_S) -> None:
         self._service = service
         self._journal = journal
+        self._patience_s = patience_s
 
     async def decide(self, identity: str, requests: Sequence[SignalRequest | Refused]) -> list[Answer]:
         """Answer requests in their order; those that were answered before, as they were.
@@ -66,10 +67,10 @@ class Once:
     async def _in_time(self, first: Awaitable[Mapping[str, Record]]) -> Mapping[str, Record]:
         """Wait for the first decisions, but not for a database that is locked or far: others want the places."""
         try:
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(self._patience_s):
                 return await first
         except TimeoutError as error:
-            raise JournalUnavailable(f"the journal's database has not answered for {PATIENCE_S:g} s") from error
+            raise JournalUnavailable(f"the journal's database has not answered for {self._patience_s:g} s") from error
 
     def _again(self, record: Record, asked: SignalRequest | Refused) -> Answer:
         if isinstance(asked, Refused):
