@@ -7,9 +7,16 @@
 # A request for a decision may be sent to another router when the first died over it; a change of the release may have
 # been made by then, and a second promotion would undo the first.
 #
+# It sends on what it has received to its end, and only that can it send to another router: a request of 15 kB comes in
+# two parts over any network. A client has as long for it as a router gives him (`body_timeout_s`), unless he sends more
+# than fits in the buffer.
+#
 # What does not fit in HAProxy's buffer (64 KiB) is refused by a router: a client who is still sending would not read
 # the answer. The table has one row, with both numbers: whatever its threads do, HAProxy counts each.
 /^backend http-/a\
+    option http-buffer-request\
+    timeout http-request 10s\
+    http-error status 408 content-type application/json string '{"error":"the body did not arrive within 10 s; send it at once","code":"body_timeout","detail":{"fallback_action":"HOLD"},"request_id":""}'\
     stick-table type integer size 1 store gpc0,gpt0\
     http-request track-sc0 int(0)\
     http-request set-var(txn.takes) sc0_get_gpt0\

@@ -112,7 +112,7 @@ class RouterConfig(Section):
     auth: Auth = Auth.NONE
     max_body_bytes: int = Field(default=8 * 2**20, gt=0)
     body_timeout_s: float = Field(default=10, gt=0)
-    """How long a body may take to arrive."""
+    """How long a body may take to arrive; behind HAProxy, one of more than 64 KiB (`deployments/backend.sed`)."""
     max_bars: int = Field(default=10_000, gt=0)
     """Bars, or rows of features, in one request."""
     max_batch_requests: int = Field(default=1000, gt=0)

@@ -16,7 +16,8 @@ from deployments.ingress import FULL
 from deployments.ports import Ports, is_free
 from deployments.profile import Machine, environment, exports, haproxy_is_ours
 from serve_app.api.responses import respond_unread
-from serve_app.errors import RouterFull, ServeAppError
+from serve_app.config import RouterConfig
+from serve_app.errors import BodyTimeout, RouterFull, ServeAppError
 from serve_app.schemas import error_document
 from tests.waiting import free_port, wait_for
 
@@ -358,11 +359,33 @@ def test_a_change_of_the_release_is_asked_of_one_router_once(tmp_path: Path, pat
             with haproxy(tmp_path, f"{address(server)} check inter 1h") as url:
                 host, _, port = url.removeprefix("http://").partition(":")
                 reader, writer = await asyncio.open_connection(host, int(port))
-                # In one piece: HAProxy asks nobody again of what it had not received to its end.
-                writer.write(f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{{}}".encode())
+                # In two pieces, as what is larger than a packet comes over a network.
+                writer.write(f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n".encode())
+                await asyncio.sleep(0.1)
+                writer.write(b"{}")
                 said = await asyncio.wait_for(reader.readline(), 10)
                 writer.close()
                 return said
 
     assert asyncio.run(ask()).startswith(b"HTTP/1.1 50")
     assert len(heard) == asked
+
+
+def test_a_body_that_does_not_arrive_is_refused_before_a_router_hears_of_it(tmp_path: Path) -> None:
+    async def ask() -> tuple[int, bytes, str, bytes]:
+        router = Router(takes=0)
+        async with router.behind(tmp_path) as http:
+            reader, writer = await asyncio.open_connection(http.base_url.host, http.base_url.port)
+            writer.write(b"POST /v1/signals HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{")
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
+            said = await reader.read()
+            writer.close()
+        status, _, headers = head.partition(b"\r\n")
+        return len(router.heard), status, headers.decode().lower(), said
+
+    heard, status, headers, said = asyncio.run(ask())
+    assert (heard, status) == (0, b"HTTP/1.1 408 Request Time-out")
+    assert "content-type: application/json" in headers
+    allowed = RouterConfig().body_timeout_s
+    expected = respond_unread("", BodyTimeout(f"the body did not arrive within {allowed:g} s; send it at once"))
+    assert json.loads(said) == json.loads(bytes(expected.body))
