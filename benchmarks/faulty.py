@@ -11,9 +11,9 @@ from ray.serve import Application
 from deployments.autoscaling import Backlog
 from deployments.bundles import Shelf
 from deployments.model import ModelDeployment
+from serve_app.batches import PredictionBatch, WindowBatch
 from serve_app.config import ModelAppConfig
 from serve_app.model import load_bundle
-from serve_app.types import PredictionBatch, WindowBatch
 
 FAULT = "SIGNALGRAPH_BENCH_FAULT"
 """Environment variable: one of FAULTS."""

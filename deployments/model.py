@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, cast
 from deployments.bundles import Shelf
 from deployments.hop import Hop
 from deployments.metrics import ModelMetrics
+from serve_app.batches import PredictionBatch, WindowBatch
 from serve_app.config import ModelAppConfig
 from serve_app.model import Bundle
 from serve_app.parity import check_golden
 from serve_app.pipeline import ByDigest, Pipeline, Stage, model_of, stages_of
-from serve_app.types import PredictionBatch, WindowBatch
 
 if TYPE_CHECKING:
     from serve_app.model.stage import Model

@@ -4,10 +4,10 @@ import asyncio
 
 from deployments.bundles import Shelf
 from deployments.hop import Hop
+from serve_app.batches import RowBatch, WindowBatch
 from serve_app.model import Bundle
 from serve_app.parity import check_preprocess
 from serve_app.pipeline import Stage, preprocess_of
-from serve_app.types import RowBatch, WindowBatch
 
 
 class PreprocessDeployment(Hop[RowBatch, WindowBatch]):

@@ -4,10 +4,10 @@ import asyncio
 
 from deployments.bundles import Shelf
 from deployments.hop import Hop
+from serve_app.batches import ActionBatch, PositionBatch
 from serve_app.model import Bundle
 from serve_app.parity import check_strategy
 from serve_app.pipeline import Stage, strategy_of
-from serve_app.types import ActionBatch, PositionBatch
 
 
 class StrategyDeployment(Hop[PositionBatch, ActionBatch]):

@@ -4,19 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from serve_app.batches import PositionBatch
 from serve_app.model import Bundle
 from serve_app.pipeline import Pipeline, rules_of
-from serve_app.types import (
-    Action,
-    Bars,
-    Float32Array,
-    FloatArray,
-    HoldingUnit,
-    Position,
-    PositionBatch,
-    PositionStatus,
-    SignalRequest,
-)
+from serve_app.types import Action, Bars, Float32Array, FloatArray, HoldingUnit, Position, PositionStatus, SignalRequest
 
 N_BARS = 3
 """Latest bars that are shown."""

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from serve_app.batches import ActionBatch, PositionBatch, RowBatch, WindowBatch
 from serve_app.errors import ParityError
 from serve_app.model import Bundle, Golden
 from serve_app.model.gate import ALLOWED, distance_to_threshold
@@ -12,18 +13,14 @@ from serve_app.model.golden import golden_rows
 from serve_app.pipeline import Pipeline
 from serve_app.preprocess import FeatureSet
 from serve_app.types import (
-    ActionBatch,
     Bars,
     FeatureRows,
     FloatArray,
     HoldingUnit,
     Position,
-    PositionBatch,
     PositionStatus,
     Precision,
-    RowBatch,
     SignalRequest,
-    WindowBatch,
 )
 
 WINDOW_TOLERANCE = 1e-5

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import numpy as np
 
+from serve_app.batches import ActionBatch, PositionBatch, PredictionBatch, RowBatch, WindowBatch
 from serve_app.config import ModelConfig
 from serve_app.errors import BundleError, DigestMismatch, FeaturesNeeded, StageFailed, StageUnavailable
 from serve_app.model import Bundle
@@ -28,20 +29,15 @@ from serve_app.preprocess import (
 from serve_app.strategy import Strategy
 from serve_app.types import (
     Action,
-    ActionBatch,
     Bars,
     Float32Array,
     Outcome,
     Position,
-    PositionBatch,
     PositionStatus,
-    PredictionBatch,
     Reason,
     Row,
-    RowBatch,
     SignalRequest,
     Thresholds,
-    WindowBatch,
 )
 
 if TYPE_CHECKING:

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from serve_app.batches import PositionBatch, PredictionBatch, WindowBatch
 from serve_app.errors import UnknownDecision
 from serve_app.journal import Record, unpack_row
 from serve_app.model.gate import ALLOWED
 from serve_app.pipeline import Pipeline, window_crc
 from serve_app.router.releases import Ledger
-from serve_app.types import Action, PositionBatch, PredictionBatch, Row, Status, Thresholds, VariantName, WindowBatch
+from serve_app.types import Action, Row, Status, Thresholds, VariantName
 
 Find = Callable[[str], Awaitable[Record]]
 PipelineOf = Callable[[str, Thresholds | None], Awaitable[Pipeline]]

@@ -3,8 +3,9 @@
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
+from serve_app.batches import ActionBatch, PositionBatch
 from serve_app.errors import InvalidPosition
-from serve_app.types import Action, ActionBatch, HoldingUnit, Position, PositionBatch, PositionStatus, Thresholds
+from serve_app.types import Action, HoldingUnit, Position, PositionStatus, Thresholds
 
 _HOUR = timedelta(hours=1)
 

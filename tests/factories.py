@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from serve_app.batches import PredictionBatch, WindowBatch
 from serve_app.documentation import bars_as_columns, bars_as_rows
 from serve_app.model import Bundle, write_bundle
 from serve_app.model.bundle import MANIFEST
@@ -17,7 +18,7 @@ from serve_app.pipeline import Batch, Pipeline, Stages
 from serve_app.preprocess import TECH23
 from serve_app.preprocess.feature_sets import CLOSE, SENTIMENT
 from serve_app.training.golden import drawn_windows, record_golden
-from serve_app.types import FLAT, Bars, FeatureRows, Position, PredictionBatch, Runtime, SignalRequest, WindowBatch
+from serve_app.types import FLAT, Bars, FeatureRows, Position, Runtime, SignalRequest
 
 ROOT = Path(__file__).parents[1]
 PRODUCTION = ROOT / "models/v1.0"

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve_app.audit.histories import PROBABILITY_TOLERANCE, SHOWN, Histories, Progress, iso, silent
+from serve_app.batches import PositionBatch, WindowBatch
 from serve_app.pipeline import Pipeline, preprocess_of
 from serve_app.preprocess import FeatureSet, Preprocess, fill_forward
-from serve_app.types import Bars, FloatArray, PositionBatch, TimeArray, WindowBatch
+from serve_app.types import Bars, FloatArray, TimeArray
 
 FACTORS = (0.01, 0.5, 2.0, 100.0)
 """What later bars are multiplied by, each with noise of its own."""

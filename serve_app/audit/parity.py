@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve_app.audit.histories import PROBABILITY_TOLERANCE, SHOWN, Histories, Progress, iso, request_at, silent
+from serve_app.batches import WindowBatch
 from serve_app.errors import UnusableRequest
 from serve_app.pipeline import Pipeline, preprocess_of
 from serve_app.preprocess import fill_forward
-from serve_app.types import Bars, Float32Array, FloatArray, Row, WindowBatch
+from serve_app.types import Bars, Float32Array, FloatArray, Row
 
 SERVED_BATCHES = (64, 1, 7, 32)
 """Rows that serving is asked about at once, in turn: its batches vary with the load."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from serve_app.audit.histories import histories_of, request_at
+from serve_app.batches import WindowBatch
 from serve_app.config import ModelConfig, VariantConfig
 from serve_app.doctor.diagnosis import FAR, Check, Diagnosis, FeatureSummary, Verdict
 from serve_app.doctor.machine import memory, versions
@@ -19,7 +20,7 @@ from serve_app.model.bundle import NETWORKS
 from serve_app.parity import check_golden, golden_requests
 from serve_app.pipeline import ByDigest, Pipeline, model_of, preprocess_of, rules_of, stages_of
 from serve_app.preprocess import usual_interval_s
-from serve_app.types import Bars, FloatArray, Row, WindowBatch
+from serve_app.types import Bars, FloatArray, Row
 
 if TYPE_CHECKING:
     from serve_app.model.stage import Model

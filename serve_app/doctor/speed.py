@@ -5,9 +5,9 @@ import statistics
 import time
 from typing import TYPE_CHECKING
 
+from serve_app.batches import WindowBatch
 from serve_app.model import Bundle
 from serve_app.model.golden import golden_batch
-from serve_app.types import WindowBatch
 
 if TYPE_CHECKING:
     from serve_app.model.stage import Model

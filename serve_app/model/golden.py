@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve_app import npz
-from serve_app.types import Float32Array, FloatArray, RowBatch, TimeArray, WindowBatch
+from serve_app.batches import RowBatch, WindowBatch
+from serve_app.types import Float32Array, FloatArray, TimeArray
 
 if TYPE_CHECKING:
     from serve_app.model.bundle import Bundle

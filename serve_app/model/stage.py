@@ -10,12 +10,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 from scipy.special import expit
 
+from serve_app.batches import PredictionBatch, WindowBatch
 from serve_app.config import ModelConfig
 from serve_app.errors import OutOfMemory, StageFailed
 from serve_app.model.bundle import Bundle
 from serve_app.model.golden import golden_batch
 from serve_app.model.predictors import build_predictor, chosen
-from serve_app.types import Float32Array, PredictionBatch, WindowBatch
+from serve_app.types import Float32Array
 
 log = logging.getLogger(__name__)
 

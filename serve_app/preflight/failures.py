@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from serve_app.batches import PredictionBatch, WindowBatch
 from serve_app.doctor import Verdict
 from serve_app.errors import (
     DuplicateTimestamps,
@@ -33,10 +34,8 @@ from serve_app.types import (
     Outcome,
     Position,
     PositionStatus,
-    PredictionBatch,
     Row,
     SignalRequest,
-    WindowBatch,
 )
 
 REHEARSAL = "a rehearsal of what happens then"

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from serve_app.batches import RowBatch, WindowBatch
 from serve_app.preprocess.feature_sets import FeatureSet
 from serve_app.preprocess.scaling import Scaler
-from serve_app.types import FloatArray, RowBatch, WindowBatch
+from serve_app.types import FloatArray
 
 
 def fill_forward(features: FloatArray) -> FloatArray:

@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from serve_app.batches import WindowBatch
 from serve_app.errors import StageFailed, UnknownSymbol
 from serve_app.model import Bundle
 from serve_app.model.stage import Model
 from serve_app.pipeline import Pipeline, preprocess_of, rules_of, stages_of
 from serve_app.preprocess import HistoryRules, Preprocess
 from serve_app.supervised.frames import history_of
-from serve_app.types import FloatArray, Row, SignalRequest, WindowBatch
+from serve_app.types import FloatArray, Row, SignalRequest
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from serve_app.batches import WindowBatch
 from serve_app.errors import ConfigError, InvalidPosition, ServeAppError, StageFailed
 from serve_app.model import load_bundle
 from serve_app.strategy import Strategy
 from serve_app.supervised.in_process import InProcess
 from serve_app.supervised.loading import load, load_sources, thresholds_of, warn_of_unread
-from serve_app.types import Action, Position, PositionStatus, WindowBatch
+from serve_app.types import Action, Position, PositionStatus
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from serve_app.batches import WindowBatch
 from serve_app.config import ModelConfig
 from serve_app.errors import GateFailed
 from serve_app.model import Bundle, write_bundle
@@ -20,7 +21,7 @@ from serve_app.parity import golden_requests
 from serve_app.pipeline import Pipeline, local_stages, preprocess_of
 from serve_app.training.golden import DRAWN, decision_points, drawn_windows
 from serve_app.training.imported import usable_bars
-from serve_app.types import Bars, FloatArray, Precision, Runtime, SignalRequest, WindowBatch
+from serve_app.types import Bars, FloatArray, Precision, Runtime, SignalRequest
 
 BATCHES = (64, 1, 7, 32)
 """Windows that the export is asked about at once, in turn: it must say the same in every batch."""

@@ -7,6 +7,7 @@ from itertools import cycle
 import numpy as np
 from numpy.typing import NDArray
 
+from serve_app.batches import PositionBatch, PredictionBatch, WindowBatch
 from serve_app.config import ModelConfig
 from serve_app.errors import BundleError
 from serve_app.model import Bundle, Golden
@@ -18,12 +19,9 @@ from serve_app.types import (
     FloatArray,
     HoldingUnit,
     Position,
-    PositionBatch,
     PositionStatus,
-    PredictionBatch,
     SignalRequest,
     Thresholds,
-    WindowBatch,
 )
 
 N_GOLDEN = 12

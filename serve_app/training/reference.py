@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from serve_app.batches import WindowBatch
 from serve_app.config import ModelConfig
 from serve_app.errors import BundleError
 from serve_app.model import Bundle, write_bundle
@@ -16,7 +17,7 @@ from serve_app.monitor.statistics import Numbers, ks, ranks, repeated
 from serve_app.pipeline import model_of, preprocess_of
 from serve_app.reference import SCORE, Reference
 from serve_app.training.samples import feature_table, make_samples
-from serve_app.types import Bars, Float32Array, FloatArray, WindowBatch
+from serve_app.types import Bars, Float32Array, FloatArray
 
 LEVELS = 101
 """Quantiles of a feature, from the smallest value to the largest."""

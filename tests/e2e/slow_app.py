@@ -11,8 +11,8 @@ from ray.serve import Application
 from deployments.autoscaling import Backlog
 from deployments.bundles import Shelf
 from deployments.model import ModelDeployment
+from serve_app.batches import PredictionBatch, WindowBatch
 from serve_app.config import ModelAppConfig
-from serve_app.types import PredictionBatch, WindowBatch
 
 NOTES = "SIGNALGRAPH_TEST_NOTES"
 

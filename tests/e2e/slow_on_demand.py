@@ -9,8 +9,8 @@ from ray.serve import Application
 from deployments.autoscaling import Backlog
 from deployments.bundles import Shelf
 from deployments.model import ModelDeployment
+from serve_app.batches import PredictionBatch, WindowBatch
 from serve_app.config import ModelAppConfig
-from serve_app.types import PredictionBatch, WindowBatch
 
 SLOW_S = {0.1: 0.6, 0.2: 3.0}
 """Sentiment → seconds. The second is longer than any deadline of the tests."""

@@ -25,6 +25,7 @@ from deployments.keys import API_KEYS
 from deployments.model import ModelDeployment
 from deployments.preprocess import PreprocessDeployment
 from deployments.strategy import StrategyDeployment
+from serve_app.batches import ActionBatch, PositionBatch, PredictionBatch, WindowBatch
 from serve_app.config import AppConfig, Auth, ModelAppConfig, ModelConfig, Topology
 from serve_app.model import load_bundle, write_bundle
 from serve_app.model.repository import Repository
@@ -32,7 +33,7 @@ from serve_app.pipeline import preprocess_of
 from serve_app.preprocess import TECH23
 from serve_app.preprocess import indicators as ta
 from serve_app.preprocess.feature_sets import CLOSE, Feature
-from serve_app.types import ActionBatch, PositionBatch, PredictionBatch, Runtime, WindowBatch
+from serve_app.types import Runtime
 from tests.factories import on_other_features
 from tests.waiting import free_port, wait_for
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from serve_app.batches import ActionBatch, PositionBatch
 from serve_app.config import ModelConfig
 from serve_app.errors import ParityError, StageUnavailable, UnknownSymbol
 from serve_app.model import Bundle, Golden
@@ -17,7 +18,7 @@ from serve_app.pipeline import ByDigest, Pipeline, local_stages, preprocess_of
 from serve_app.preprocess import TECH23
 from serve_app.preprocess import indicators as ta
 from serve_app.preprocess.feature_sets import CLOSE, HIGH, LOW, VOLUME, VWAP, Feature
-from serve_app.types import Action, ActionBatch, Bars, HoldingUnit, PositionBatch, PositionStatus
+from serve_app.types import Action, Bars, HoldingUnit, PositionStatus
 from tests.factories import Failing, in_torch, on_other_features, with_stages
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from serve_app.batches import ActionBatch, PositionBatch, PredictionBatch, RowBatch, WindowBatch
 from serve_app.errors import (
     BundleError,
     DigestMismatch,
@@ -22,22 +23,7 @@ from serve_app.errors import (
 from serve_app.model import Bundle
 from serve_app.pipeline import ByDigest, Pipeline, preprocess_of, rules_of, strategy_of
 from serve_app.preprocess.feature_sets import SENTIMENT
-from serve_app.types import (
-    Action,
-    ActionBatch,
-    Bars,
-    HoldingUnit,
-    Outcome,
-    Position,
-    PositionBatch,
-    PositionStatus,
-    PredictionBatch,
-    Reason,
-    Row,
-    RowBatch,
-    SignalRequest,
-    WindowBatch,
-)
+from serve_app.types import Action, Bars, HoldingUnit, Outcome, Position, PositionStatus, Reason, Row, SignalRequest
 from tests.factories import (
     NEEDED,
     Failing,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from serve_app.batches import PredictionBatch, WindowBatch
 from serve_app.errors import (
     InvalidPosition,
     MalformedRequest,
@@ -29,13 +30,11 @@ from serve_app.types import (
     Outcome,
     Position,
     PositionStatus,
-    PredictionBatch,
     Reason,
     Row,
     SignalRequest,
     Status,
     VariantName,
-    WindowBatch,
 )
 from tests.factories import RowwiseModel, features_of, real_requests, values, window, with_stages
 

@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from serve_app.batches import PositionBatch
 from serve_app.errors import InvalidPosition
 from serve_app.strategy import Strategy
-from serve_app.types import Action, HoldingUnit, Position, PositionBatch, PositionStatus, Thresholds
+from serve_app.types import Action, HoldingUnit, Position, PositionStatus, Thresholds
 
 BUY, SELL, HOLD = Action.BUY, Action.SELL, Action.HOLD
 FLAT, LONG = PositionStatus.FLAT, PositionStatus.LONG

@@ -7,11 +7,12 @@ import pytest
 
 from serve_app.audit import Histories, LookaheadReport, audit_lookahead
 from serve_app.audit.lookahead import FACTORS
+from serve_app.batches import PredictionBatch, WindowBatch
 from serve_app.pipeline import Pipeline
 from serve_app.preprocess import TECH23
 from serve_app.preprocess import indicators as ta
 from serve_app.preprocess.feature_sets import CLOSE, VOLUME, Feature, Frame
-from serve_app.types import FloatArray, PredictionBatch, WindowBatch
+from serve_app.types import FloatArray
 from tests.factories import with_stages
 from tests.sizes import size
 

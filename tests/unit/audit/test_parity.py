@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from serve_app.audit import Histories, ParityReport, audit_parity, histories_of
+from serve_app.batches import PredictionBatch, WindowBatch
 from serve_app.pipeline import Pipeline, preprocess_of, rules_of
 from serve_app.preprocess import TECH23, FeatureSet
 from serve_app.preprocess.feature_sets import CLOSE, SENTIMENT, VOLUME, Feature, Frame
-from serve_app.types import Bars, FloatArray, PredictionBatch, WindowBatch
+from serve_app.types import Bars, FloatArray
 from tests.factories import NEEDED, with_columns, with_stages, with_value
 from tests.sizes import size
 from tests.unit.test_parity import OTHERS

@@ -13,9 +13,10 @@ from ray.serve.exceptions import DeploymentUnavailableError
 
 from deployments.autoscaling import Backlog
 from deployments.remote import RemoteStage
+from serve_app.batches import WindowBatch
 from serve_app.errors import StageFailed, StageUnavailable
 from serve_app.pipeline import Pipeline
-from serve_app.types import Bars, Reason, WindowBatch
+from serve_app.types import Bars, Reason
 from tests.factories import real_requests, values, with_stages
 
 BACKLOG = Backlog("router", 3)

@@ -10,13 +10,14 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from serve_app.batches import WindowBatch
 from serve_app.config import ModelConfig
 from serve_app.errors import OutOfMemory, StageFailed
 from serve_app.model import Bundle, golden, load_bundle
 from serve_app.model.predictors.network import TorchNetwork
 from serve_app.model.stage import STUCK_S, Model
 from serve_app.pipeline import Pipeline, model_of
-from serve_app.types import Bars, Float32Array, Reason, Runtime, WindowBatch
+from serve_app.types import Bars, Float32Array, Reason, Runtime
 from tests.factories import CANDIDATE, PRODUCTION, in_torch, real_requests, values, with_stages
 from tests.unit.hanging import given_up, hanging
 

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serve_app.batches import RowBatch
 from serve_app.preprocess import TECH23, Preprocess, Scaler, fill_forward
-from serve_app.types import Bars, RowBatch
+from serve_app.types import Bars
 from tests.factories import LOOKBACK, NEEDED, NEUTRAL, features_of
 
 NAN = np.nan

@@ -5,10 +5,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from serve_app.batches import WindowBatch
 from serve_app.errors import StageFailed, TooFewBars, UnknownSymbol, WrongType
 from serve_app.pipeline import Pipeline
 from serve_app.supervised import BatchInferenceEngine
-from serve_app.types import Bars, SignalRequest, WindowBatch
+from serve_app.types import Bars, SignalRequest
 from tests.factories import PRODUCTION, window
 from tests.unit.model.foreign.files import CLASS_OF, LOOKBACK, SYMBOLS, network, original, scaling, unscaled
 from tests.unit.supervised.conftest import Configure, bars_frame, frame_of
